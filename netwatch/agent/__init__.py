@@ -1,0 +1,1 @@
+"""The half of netwatch that runs on every host."""

@@ -1,0 +1,1 @@
+"""REST, pages, events and metrics. The only package that imports flask."""

@@ -1,0 +1,1 @@
+"""Sees packets: eBPF first, conntrack where there is none, capture files offline."""

@@ -1,0 +1,75 @@
+"""What every verb shares: stdout is data, stderr is messages, and errors have one shape."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from netwatch.model.errors import NetwatchError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(function: F) -> F:
+    """`--json`, on every verb that reads."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line, at once (a program may be waiting for it)."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def say(message: str) -> None:
+    """A message for a person, on stderr."""
+    click.echo(printable(message), err=True)
+
+
+def printable(text: str) -> str:
+    """Text that can not move a cursor or forge a line: control characters become `\\xNN`."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; cells are made printable."""
+    cells = [[printable(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [list(headings), *cells]
+    ]
+    return "\n".join(lines)
+
+
+def run(command: click.Command) -> None:
+    """Run the program; ends the process with the exit code of the interface."""
+    wants_json = "--json" in sys.argv
+    try:
+        command.main(standalone_mode=False, prog_name="netwatch")
+    except NetwatchError as error:
+        _fail(error.as_json() if wants_json else None, str(error), error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        _fail(None, "stopped", 130)
+    except click.ClickException as error:
+        _fail(_usage_json(error) if wants_json else None, error.format_message(), 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _usage_json(error: click.ClickException) -> dict[str, Any]:
+    return NetwatchError(error.format_message(), "see netwatch --help", code="usage").as_json()
+
+
+def _fail(answer: Mapping[str, Any] | None, message: str, code: int) -> None:
+    if answer is not None:
+        print_json(answer)
+    say(f"netwatch: {message}")
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""The half of netwatch that remembers: stores, graph, detectors, alerts, webhooks."""

@@ -1,0 +1,1 @@
+"""Finds workloads: Docker's Engine API, and the network namespaces of a lab."""

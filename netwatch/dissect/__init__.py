@@ -1,0 +1,1 @@
+"""What the first bytes of a conversation prove; any bytes give an answer. Pure."""

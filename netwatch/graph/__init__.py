@@ -1,0 +1,1 @@
+"""Who does talk: the communication graph. The only package that imports networkx."""

@@ -1,0 +1,1 @@
+"""What the edges stand on: commands with a deadline, and network namespaces."""

@@ -1,0 +1,54 @@
+"""What an agent tells its controller, once per interval; and how much of the truth it missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netwatch.model.flow import Flow
+from netwatch.model.workload import Workload
+
+SCHEMA = 1  # raised when a field changes its meaning; the controller refuses what it does not know
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """How a host sees: `method` is tcx, clsact, conntrack or none; `interfaces` are attached."""
+
+    method: str = "none"
+    interfaces: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """What is really in the kernel of a host, as it was read back; `digest` of the ruleset."""
+
+    backend: str | None = None
+    digest: str | None = None
+    enforced: tuple[str, ...] = ()
+    staged: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One interval of one host. (`host`, `boot`, `sequence`) names it, so a retry is harmless.
+
+    `flows` hold what was counted since the report before, not totals. `losses` are (reason, count)
+    pairs of the same interval: what was seen and dropped, or could not be seen.
+    """
+
+    host: str
+    boot: str
+    sequence: int
+    started: int
+    ended: int
+    workloads: tuple[Workload, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    losses: tuple[tuple[str, int], ...] = ()
+    capture: Capture = Capture()
+    enforcement: Enforcement = Enforcement()
+    addresses: tuple[str, ...] = ()
+    version: str = ""
+    schema: int = SCHEMA

@@ -1,0 +1,46 @@
+"""What a host knows of itself and its neighbours at one moment: input of agent and compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netwatch.model.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of this host that workloads are attached to. `driver`: bridge, macvlan, host …"""
+
+    name: str
+    driver: str
+    bridge: str | None = None
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another host. `routed`: its workloads' addresses reach us as they are, without NAT."""
+
+    name: str
+    addresses: tuple[str, ...]
+    routed: bool
+    workloads: tuple[Workload, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Frozen, so that whoever computes from it can not be overtaken by an event.
+
+    `uplinks` are the interfaces towards other hosts. `problem` says why it may be incomplete (the
+    runtime does not answer), in a sentence for people.
+    """
+
+    host: str
+    workloads: tuple[Workload, ...] = ()
+    networks: tuple[Network, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    namespaces: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    addresses: tuple[str, ...] = ()
+    uplinks: tuple[str, ...] = ()
+    problem: str | None = None

@@ -1,0 +1,25 @@
+"""One place where nanoseconds become the RFC 3339 text that people and programs read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+SECOND = 1_000_000_000
+
+
+def rfc3339(nanoseconds: int | None) -> str | None:
+    """`2026-11-22T02:20:05.123456Z`, always with microseconds; None stays None (RFC 3339)."""
+    if nanoseconds is None:
+        return None
+    seconds, rest = divmod(nanoseconds, SECOND)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat(timespec='seconds')}.{rest // 1000:06d}Z"
+
+
+def nanoseconds(text: str) -> int:
+    """The inverse of `rfc3339`; raises ValueError on anything that is not an RFC 3339 time."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} names no time zone; write it like 2026-11-22T02:20:05Z")
+    whole = int(moment.replace(microsecond=0).timestamp())
+    return whole * SECOND + moment.microsecond * 1000

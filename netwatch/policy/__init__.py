@@ -1,0 +1,1 @@
+"""Who may talk to whom: documents, their one meaning (`evaluate.decide`), their readers. Pure."""
