@@ -9,7 +9,7 @@ from netwatch.model.snapshot import Snapshot
 
 
 class Source(Protocol):
-    """Knows the workloads of this host. `changed` is called from any thread, after every change."""
+    """Knows the workloads of this host. `changed` is called (any thread) after each change."""
 
     def start(self, changed: Callable[[], None]) -> None:
         """Begin to watch; returns when the first snapshot is ready, or its problem is known."""

@@ -1,4 +1,4 @@
-"""An edge: all conversations from one identity to a port of another, and the worst of each kind."""
+"""An edge: all conversations from one identity to a port of another, the worst of each kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from netwatch.model.times import rfc3339
 
 @dataclass(frozen=True, slots=True, order=True)
 class Peer:
-    """One end of an edge. `kind`: workload, host or external (a name, or an address, out there)."""
+    """One end of an edge. `kind`: workload, host or external (a name or an address)."""
 
     kind: str
     name: str
@@ -29,7 +29,7 @@ class Peer:
 class Edge:
     """(`source`, `destination`, `protocol`, `port`) is its key. Sums of both directions.
 
-    `encryption` is the worst of its flows (plaintext, then unknown, then encrypted), `versions` the
+    `encryption` is the worst of its flows (plaintext, unknown, encrypted); `versions` the
     protocol versions seen. `documented` names the source of the port's documentation, or is None.
     """
 

@@ -1,0 +1,74 @@
+# What a new machine needs is installed by the targets themselves. Everything that tests make lives
+# in namespaces of its own (tests/apart). Messages go to stderr, so that `make demo ARGS=--json`
+# can be read by a program.
+.DEFAULT_GOAL := check
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+RUN_PACKAGES := python3 python3-venv iptables ipset iproute2 libbpf1 ca-certificates
+TEST_PACKAGES := docker.io busybox-static redis-server chromium clang libbpf-dev libc6-dev \
+	debootstrap systemd tcpdump
+BENCH_PACKAGES := iperf3
+TEST_LIMIT ?= 900
+
+say = printf 'netwatch: %s\n' "$(1)" >&2
+packages = dpkg -s $(1) >/dev/null 2>&1 || { \
+	$(call say,installing Debian packages: $(1)); \
+	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -q -y --no-install-recommends $(1); } >&2; }
+extras = test -e .venv/with-$(1) -a .venv/with-$(1) -nt setup.cfg -a .venv/with-$(1) -nt deploy/constraints.txt || { \
+	$(call say,installing Python packages into .venv ($(1))); \
+	{ test -x $(BIN)/python || $(PYTHON) -m venv .venv; } && \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c deploy/constraints.txt -e '.$(2)' >&2 && \
+	touch .venv/with-$(1); }
+
+.PHONY: demo test check bench bpf fmt root run-ready test-ready unit slow
+
+root:
+	@test "$$(id -u)" = 0 || { $(call say,this needs root: it makes network namespaces and firewall rules in them); exit 1; }
+
+run-ready: root
+	@$(call packages,$(RUN_PACKAGES))
+	@$(call extras,run,)
+
+test-ready: root
+	@$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES))
+	@$(call extras,dev,[dev])
+
+demo: run-ready
+	@$(BIN)/netwatch demo $(ARGS)
+
+check:
+	@$(call extras,dev,[dev])
+	@$(BIN)/ruff check netwatch tests
+	@$(BIN)/ruff format --check -q netwatch tests
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timeout 2>/dev/null || $(BIN)/lint-imports
+
+fmt:
+	@$(BIN)/ruff check --fix -q netwatch tests; $(BIN)/ruff format -q netwatch tests
+
+unit:
+	@$(BIN)/pytest tests/unit tests/property tests/golden
+
+slow:
+	@for part in netns docker browser; do \
+		$(call say,tests that need root: $$part); \
+		tests/apart $(BIN)/pytest tests/$$part || exit 1; done
+
+test: test-ready
+	@$(call say,style, types and layers)
+	@$(MAKE) -s check
+	@$(call say,unit, property and golden tests)
+	@$(MAKE) -s unit
+	@$(MAKE) -s slow
+	@$(call say,everything passed)
+
+bpf:
+	@$(call packages,clang libbpf-dev libc6-dev)
+	@$(CLANG_COMMAND)
+
+bench: test-ready
+	@$(call packages,$(BENCH_PACKAGES))
+	@$(call extras,bench,[dev,bench])
+	@tests/apart $(BIN)/python -m tests.bench

@@ -1,0 +1,152 @@
+"""The agent's one loop: discover, attach, read, fold, report. The agent's only clock."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from netwatch import __version__
+from netwatch.agent.flowtable import FlowTable, key_as_payload
+from netwatch.agent.listeners import listening
+from netwatch.agent.names import names_of
+from netwatch.capture.sensor import Sensor
+from netwatch.discover.source import Source
+from netwatch.model.flow import Flow
+from netwatch.model.report import Enforcement, Report
+from netwatch.model.snapshot import Snapshot
+
+log = logging.getLogger("netwatch.agent")
+
+LISTENERS_EVERY = 5  # ticks; reading /proc/PID/net of 200 workloads takes about 20 ms
+
+
+class Uplink(Protocol):
+    """Where reports go: over HTTPS, or straight into a controller of this process."""
+
+    def __call__(self, report: Report) -> None:
+        """Take a report; never blocks for the network."""
+
+
+Judge = Callable[[Flow], tuple[str | None, str | None]]
+Enforced = Callable[[Snapshot, int], tuple[Enforcement, Judge]]
+
+
+class Agent:
+    """One host's agent. `tick` does one round; `run` repeats it until `stop`."""
+
+    def __init__(
+        self,
+        source: Source,
+        sensor: Sensor,
+        uplink: Uplink,
+        enforced: Enforced,
+        *,
+        interval_s: float,
+        more_losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: (),
+    ) -> None:
+        self._source = source
+        self._sensor = sensor
+        self._uplink = uplink
+        self._enforced = enforced
+        self._interval_s = interval_s
+        self._more_losses = more_losses
+        self._boot = secrets.token_hex(8)
+        self._sequence = 0
+        self._told_losses: dict[str, int] = {}
+        self._listening: dict[str, frozenset[tuple[str, int]]] = {}
+        self._table: FlowTable | None = None
+        self._changed = threading.Event()
+        self._stopping = threading.Event()
+        self._started = 0
+
+    def start(self, now: int) -> None:
+        """Find the workloads and attach to them."""
+        self._started = now
+        self._source.start(self._changed.set)
+        snapshot = self._source.snapshot()
+        self._table = FlowTable(snapshot.host)
+        self._attach(snapshot)
+
+    def tick(self, now: int) -> Report:
+        """One round at the time `now`; the report has been handed to the uplink."""
+        assert self._table is not None, "start() comes first"
+        snapshot = self._source.snapshot()
+        self._attach(snapshot)
+        if self._sequence % LISTENERS_EVERY == 0:
+            self._listening = _listening(snapshot)
+        batch = self._sensor.read()
+        flows = self._table.fold(batch, names_of(snapshot, self._listening), now)
+        for key in self._table.finished():
+            self._sensor.classified(key_as_payload(key))
+        enforcement, judge = self._enforced(snapshot, now)
+        cumulative = (*batch.losses, *self._table.losses(), *self._more_losses())
+        report = Report(
+            host=snapshot.host,
+            boot=self._boot,
+            sequence=self._sequence,
+            started=self._started,
+            ended=now,
+            workloads=snapshot.workloads,
+            flows=tuple(_judged(flow, judge) for flow in flows),
+            losses=self._increase(dict(cumulative)),
+            capture=self._sensor.state(),
+            enforcement=enforcement,
+            addresses=snapshot.addresses,
+            version=__version__,
+        )
+        self._sequence += 1
+        self._started = now
+        self._uplink(report)
+        return report
+
+    def run(self, *, beat: Callable[[], None] = lambda: None) -> None:
+        """Tick every interval, and attach at once to a new workload. `beat` after each tick."""
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            if time.monotonic() >= due:
+                due = max(due + self._interval_s, time.monotonic())
+                self.tick(time.time_ns())
+                beat()
+            if self._changed.wait(max(0.0, due - time.monotonic())):
+                self._changed.clear()
+                self._attach(self._source.snapshot())
+
+    def stop(self) -> None:
+        """End `run` soon; from any thread."""
+        self._stopping.set()
+        self._changed.set()
+
+    def close(self) -> None:
+        """Detach and forget. What enforcement put into the kernel stays."""
+        self._sensor.close()
+        self._source.close()
+
+    def _attach(self, snapshot: Snapshot) -> None:
+        workloads = sorted({i.index for w in snapshot.workloads for i in w.interfaces})
+        self._sensor.watch(workloads, _indexes(snapshot.uplinks))
+
+    def _increase(self, cumulative: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+        told, self._told_losses = self._told_losses, dict(cumulative)
+        increase = ((reason, n - told.get(reason, 0)) for reason, n in cumulative.items())
+        return tuple((reason, n) for reason, n in increase if n > 0)
+
+
+def _indexes(names: tuple[str, ...]) -> list[int]:
+    """Interface indexes in the agent's own namespace; an interface that is gone has none."""
+    known = {name: index for index, name in socket.if_nameindex()}
+    return sorted(known[name] for name in names if name in known)
+
+
+def _listening(snapshot: Snapshot) -> dict[str, frozenset[tuple[str, int]]]:
+    return {w.identity: listening(w.pid) for w in snapshot.workloads if w.pid}
+
+
+def _judged(flow: Flow, judge: Judge) -> Flow:
+    verdict, staged = judge(flow)
+    return replace(flow, verdict=verdict, staged=staged)

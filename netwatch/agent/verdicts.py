@@ -1,0 +1,58 @@
+"""The two verdicts of every flow: what the kernel's documents say, and what staged ones would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from netwatch.model.flow import Endpoint, Flow
+from netwatch.model.snapshot import Snapshot
+from netwatch.model.workload import Workload
+from netwatch.policy.evaluate import Judge
+from netwatch.policy.ir import Mode, Party, Policy, World
+
+ENFORCED = frozenset({Mode.ENFORCE})
+STAGED = frozenset({Mode.ENFORCE, Mode.STAGE})
+MAX_REMEMBERED = 100_000  # answers of one snapshot; a question costs about 10 us
+
+
+def world_of(snapshot: Snapshot) -> World:
+    """Everything a policy can select, as this host knows it."""
+    remote = (w for neighbour in snapshot.neighbours for w in neighbour.workloads)
+    return World(
+        workloads=(*snapshot.workloads, *remote),
+        namespaces=snapshot.namespaces,
+        networks=tuple(subnet for network in snapshot.networks for subnet in network.subnets),
+        host_addresses=snapshot.addresses,
+    )
+
+
+def judge_of(
+    policies: Sequence[Policy], snapshot: Snapshot, now: int
+) -> Callable[[Flow], tuple[str | None, str | None]]:
+    """A function from a flow to its (enforced, staged) verdicts; answers are remembered."""
+    world = world_of(snapshot)
+    workloads = {w.identity: w for w in world.workloads}
+    judges = tuple(Judge(policies, world, modes) for modes in (ENFORCED, STAGED))
+    known: dict[object, tuple[str | None, str | None]] = {}
+
+    def judge(flow: Flow) -> tuple[str | None, str | None]:
+        source = _party(flow.client, workloads, snapshot)
+        destination = _party(flow.server, workloads, snapshot)
+        key = (flow.client.address, flow.server.address, flow.protocol, flow.server.port)
+        if key not in known:
+            if len(known) >= MAX_REMEMBERED:
+                known.clear()
+            enforced, staged = (
+                j.decide(source, destination, flow.protocol, flow.server.port, now=now).verdict
+                for j in judges
+            )
+            known[key] = (enforced, staged)
+        return known[key]
+
+    return judge
+
+
+def _party(end: Endpoint, workloads: dict[str, Workload], snapshot: Snapshot) -> Party:
+    workload = workloads.get(end.workload or "")
+    is_host = workload is None and end.address in snapshot.addresses
+    return Party(workload, end.address, host=is_host)
