@@ -75,6 +75,11 @@ class Conversations:
         known = self._known.get(key)
         return known[1] if known else None
 
+    def connection(self, key: Tuple5) -> int:
+        """The sensor's number of the connection whose verdict is known; 0 if none is."""
+        known = self._known.get(key)
+        return known[0] if known else 0
+
     def forget(self, key: Tuple5) -> None:
         """The connection is gone."""
         self._open.pop(key, None)

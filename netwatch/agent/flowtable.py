@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from netwatch.agent.addresses import text_of
-from netwatch.agent.conversations import Conversations, Tuple5, key_of
+from netwatch.agent.conversations import Conversations, Tuple5
 from netwatch.agent.names import Names
 from netwatch.capture.sensor import Batch, Payload, Translation
 from netwatch.model.flow import Encryption, Endpoint, Flow
@@ -37,6 +37,7 @@ class _Totals(NamedTuple):
     payload: tuple[int, int] = (0, 0)
     opened: int = 0
     refused: int = 0
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,12 @@ class FlowTable:
         self._translations: dict[tuple[int, frozenset[tuple[bytes, int]]], Translation] = {}
         self._conversations = Conversations()
         self._held: dict[Tuple5, int] = {}
-        self._released: set[Tuple5] = set()
+        self._released: set[tuple[Tuple5, int]] = set()
         self._folded = 0
 
     def collect(self, payloads: Iterable[Payload]) -> None:
         """Take the first bytes of connections."""
         for payload in payloads:
-            self._released.discard(key_of(payload))
             self._conversations.add(payload)
 
     def fold(self, batch: Batch, names: Names, now: int) -> tuple[Flow, ...]:
@@ -93,10 +93,13 @@ class FlowTable:
         joined = _join(flows)
         return joined if len(joined) <= self._limit else _summed(joined)
 
-    def finished(self) -> tuple[Tuple5, ...]:
-        """Connections that need no more payload, each told once."""
+    def finished(self) -> tuple[Payload, ...]:
+        """Connections that need no more payload, in the shape a sensor is told so, each once."""
         released, self._released = tuple(self._released), set()
-        return released
+        return tuple(
+            Payload(*key, from_low=True, offset=0, connection=connection, data=b"")
+            for key, connection in released
+        )
 
     def losses(self) -> tuple[tuple[str, int], ...]:
         """Cumulative, by reason."""
@@ -116,7 +119,7 @@ class FlowTable:
         recent = entries[(entries["last"] > since).any(axis=1) & (entries["protocol"] != IGMP)]
         for values in recent.tolist():
             row = _row(values)
-            if row.totals.packets != self._told.get(row.key, _Totals()).packets:
+            if row.totals.packets != self._told_of(row).packets:
                 yield row
 
     def _flow(self, row: _Row, names: Names, now: int) -> Flow | None:
@@ -132,11 +135,11 @@ class FlowTable:
         finished = classified is not None and classified.finished
         if not (finished or closed or waited):
             return None
-        told = self._told.get(key, _Totals())
+        told = self._told_of(row)
         self._told[key] = row.totals
         self._held.pop(key, None)
         if finished:
-            self._released.add(key)
+            self._released.add((key, self._conversations.connection(key)))
         flow = _oriented(row, told, protocol, names, low_is_client=low_is_client, seen=seen)
         flow = _translated(flow, self._translation(key), names)
         if flow.client.workload is None and flow.server.workload is None:
@@ -155,10 +158,16 @@ class FlowTable:
 
         A connection is waited for once: when it is new, also on the ports of an older one.
         """
-        told = self._told.get(row.key)
-        if told is not None and told.opened == row.totals.opened:
+        told = self._told_of(row)
+        fresh = told.life != row.totals.life
+        if not fresh and told.opened == row.totals.opened:
             return 0
-        return self._held.setdefault(row.key, row.born if told is None else now)
+        return self._held.setdefault(row.key, row.born if fresh else now)
+
+    def _told_of(self, row: _Row) -> _Totals:
+        """What was told of this row; nothing if its totals began anew meanwhile."""
+        told = self._told.get(row.key)
+        return told if told is not None and told.life == row.totals.life else _Totals()
 
     def _translation(self, key: Tuple5) -> Translation | None:
         ends = frozenset(((key.low, key.low_port), (key.high, key.high_port)))
@@ -188,8 +197,8 @@ def _key(values: tuple[Any, ...]) -> Tuple5:
 
 def _row(values: tuple[Any, ...]) -> _Row:
     """A row of ENTRY as `tolist` gives it, in the order of its fields."""
-    (hint, packets, size, payload, first, last, interfaces, flags, opened, refused) = values[5:15]
-    totals = _Totals(tuple(packets), tuple(size), tuple(payload), opened, refused)
+    hint, packets, size, payload, first, last, interfaces, flags, *counts = values[5:]
+    totals = _Totals(tuple(packets), tuple(size), tuple(payload), *counts)
     return _Row(
         _key(values), totals, tuple(first), tuple(last), tuple(interfaces), tuple(flags), hint
     )
@@ -327,8 +336,3 @@ def _added(one: Flow, other: Flow) -> Flow:
         application=better.application,
         direction="seen" if "seen" in (one.direction, other.direction) else "guessed",
     )
-
-
-def key_as_payload(key: Tuple5) -> Payload:
-    """The shape in which a sensor is told that a connection is classified."""
-    return Payload(*key, from_low=True, offset=0, connection=0, data=b"")

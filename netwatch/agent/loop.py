@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from netwatch import __version__
-from netwatch.agent.flowtable import FlowTable, key_as_payload
+from netwatch.agent.flowtable import FlowTable
 from netwatch.agent.listeners import listening
 from netwatch.agent.names import names_of
 from netwatch.capture.sensor import Sensor
@@ -82,8 +82,8 @@ class Agent:
             self._listening = _listening(snapshot)
         batch = self._sensor.read()
         flows = self._table.fold(batch, names_of(snapshot, self._listening), now)
-        for key in self._table.finished():
-            self._sensor.classified(key_as_payload(key))
+        for connection in self._table.finished():
+            self._sensor.classified(connection)
         enforcement, judge = self._enforced(snapshot, now)
         cumulative = (*batch.losses, *self._table.losses(), *self._more_losses())
         report = Report(

@@ -35,6 +35,7 @@ def row(
     first: tuple[int, int] | None = None,
     last: int = START,
     interfaces: tuple[int, int] = (0, 0),
+    life: int = 1,
 ) -> Any:
     """One row; pairs are (client, server), `seen` False hides who opened it."""
     ends = [(packed(client[0]), client[1]), (packed(server[0]), server[1])]
@@ -50,7 +51,7 @@ def row(
         low[0], high[0], low[1], high[1], protocol, hint,
         pair(packets), pair(size), pair(payload), pair(born),
         pair((last if packets[0] else 0, last if packets[1] else 0)),
-        pair(interfaces), pair(flags), opened, refused,
+        pair(interfaces), pair(flags), opened, refused, life,
     )  # fmt: skip
 
 

@@ -82,6 +82,15 @@ def test_a_new_connection_on_old_ports_is_held_again() -> None:
     assert [f.connections for f in told(again, table=table, now=LATER + 1 + HOLD)] == [1]
 
 
+def test_totals_that_began_anew_are_told_whole() -> None:
+    """The kernel forgot the row and made it again: its totals are no increase of the old ones."""
+    table = FlowTable("a")
+    told(row(*CALL, packets=(5, 4)), table=table)
+    (again,) = told(row(*CALL, packets=(5, 4), last=LATER, life=2), table=table, now=LATER + HOLD)
+
+    assert (again.client_packets, again.connections) == (5, 1)
+
+
 def test_a_finished_dialogue_is_told_at_once_with_its_proof() -> None:
     """An HTTP request and answer are proof enough: plaintext, by content."""
     table = FlowTable("a")
@@ -93,7 +102,8 @@ def test_a_finished_dialogue_is_told_at_once_with_its_proof() -> None:
 
     assert (flow.encryption.status, flow.encryption.proof) == ("plaintext", "content")
     assert flow.application == "http"
-    assert [key.low_port for key in table.finished()] == [40000]
+    assert [(c.low_port, c.connection) for c in table.finished()] == [(40000, 1)]
+    assert table.finished() == ()
 
 
 @pytest.mark.parametrize(
