@@ -17,7 +17,7 @@ import numpy.typing as npt
 from netwatch.agent.addresses import text_of
 from netwatch.agent.conversations import Conversations, Tuple5
 from netwatch.agent.names import Names
-from netwatch.capture.sensor import Batch, Payload, Translation
+from netwatch.capture.sensor import ENTRY, Batch, Payload, Translation
 from netwatch.model.flow import Encryption, Endpoint, Flow
 from netwatch.model.times import SECOND
 
@@ -117,7 +117,7 @@ class FlowTable:
         # What is held back spoke at most an interval before HOLD began; a second for the clocks.
         since = max(0, self._folded - HOLD - (now - self._folded) - SECOND)
         recent = entries[(entries["last"] > since).any(axis=1) & (entries["protocol"] != IGMP)]
-        for values in recent.tolist():
+        for values in _rows(recent):
             row = _row(values)
             if row.totals.packets != self._told_of(row).packets:
                 yield row
@@ -184,11 +184,16 @@ class FlowTable:
     def _prune(self, entries: npt.NDArray[Any]) -> None:
         if len(self._told) + len(self._held) <= 2 * len(entries) + 1024:
             return
-        live = {_key(values) for values in entries.tolist()}
+        live = {_key(values) for values in _rows(entries)}
         for key in [key for key in (*self._told, *self._held) if key not in live]:
             self._told.pop(key, None)
             self._held.pop(key, None)
             self._conversations.forget(key)
+
+
+def _rows(entries: npt.NDArray[Any]) -> Iterable[tuple[Any, ...]]:
+    """Rows in Python's own types: `tolist` of the whole would leave numpy's in the pairs."""
+    return zip(*(entries[name].tolist() for name in ENTRY.names or ()), strict=True)
 
 
 def _key(values: tuple[Any, ...]) -> Tuple5:
@@ -196,7 +201,7 @@ def _key(values: tuple[Any, ...]) -> Tuple5:
 
 
 def _row(values: tuple[Any, ...]) -> _Row:
-    """A row of ENTRY as `tolist` gives it, in the order of its fields."""
+    """A row of ENTRY, in the order of its fields."""
     hint, packets, size, payload, first, last, interfaces, flags, *counts = values[5:]
     totals = _Totals(tuple(packets), tuple(size), tuple(payload), *counts)
     return _Row(

@@ -29,7 +29,7 @@ LISTENERS_EVERY = 5  # ticks; reading /proc/PID/net of 200 workloads takes about
 class Uplink(Protocol):
     """Where reports go: over HTTPS, or straight into a controller of this process."""
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: Report) -> object:
         """Take a report; never blocks for the network."""
 
 

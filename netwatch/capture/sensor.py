@@ -32,6 +32,7 @@ ENTRY = np.dtype(
         ("flags", "u1", 2),  # union of the TCP flags that this direction sent
         ("opened", "<u4"),  # SYNs that opened a connection (retransmissions are not counted)
         ("refused", "<u4"),  # RST answering a SYN
+        ("life", "<u4"),  # differs from the read before if the totals began anew meanwhile
     ],
     align=True,
 )

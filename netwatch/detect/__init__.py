@@ -1,1 +1,12 @@
 """Detectors: one pure function each, from the state and a time to findings."""
+
+from __future__ import annotations
+
+from netwatch.detect.plaintext import plaintext_across_hosts
+from netwatch.detect.ports import undocumented_port
+from netwatch.detect.silence import silent_agent
+from netwatch.detect.state import Detector, FleetState
+
+DETECTORS: tuple[Detector, ...] = (undocumented_port, plaintext_across_hosts, silent_agent)
+
+__all__ = ["DETECTORS", "Detector", "FleetState"]

@@ -100,12 +100,23 @@ def check(
 def start(
     arguments: Sequence[str], *, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a long-lived child with no standard input; the caller ends it."""
+    """Start a long-lived child without standard input or output; what it complains of is seen.
+
+    The caller ends it.
+    """
     return subprocess.Popen(
         list(arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         env=environment,
         start_new_session=True,
     )
+
+
+def wait(child: subprocess.Popen[bytes], *, deadline_s: float) -> int:
+    """The exit code of a child that was asked to end; past the deadline it is killed."""
+    try:
+        return child.wait(deadline_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()

@@ -98,7 +98,15 @@ class HostPeer:
     """The host itself: its processes and its host-network containers."""
 
 
-PeerSpec = WorkloadPeer | NetworkPeer | HostPeer
+@dataclass(frozen=True, slots=True)
+class InternetPeer:
+    """Every address outside: no workload's, not the host's, in no private or managed network.
+
+    `networks.internet` gives it for one world as finite NetworkPeers.
+    """
+
+
+PeerSpec = WorkloadPeer | NetworkPeer | HostPeer | InternetPeer
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +187,15 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything a policy can select: workloads, and the labels of their namespaces."""
+    """Everything a policy can select: workloads, and the labels of their namespaces.
+
+    `networks` (CIDRs that this fleet manages) and `host_addresses` are not the internet.
+    """
 
     workloads: tuple[Workload, ...] = ()
     namespaces: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    networks: tuple[str, ...] = ()
+    host_addresses: tuple[str, ...] = ()
 
     def namespace_labels(self, name: str) -> dict[str, str]:
         """The labels of a namespace; `kubernetes.io/metadata.name` is always among them."""

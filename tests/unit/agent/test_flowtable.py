@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from netwatch import wire
 from netwatch.agent.flowtable import HOLD, FlowTable
 from netwatch.agent.names import names_of
 from netwatch.capture.sensor import Batch, Payload, Translation
 from netwatch.model.flow import Flow
+from netwatch.model.report import Report
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import DocumentedPort, Interface, Workload
 from tests.unit.agent.rows import START, entries, packed, row
@@ -49,6 +51,13 @@ def test_both_ends_are_named_and_both_directions_counted() -> None:
     assert (flow.client_bytes, flow.server_bytes) == (500, 400)
     assert (flow.client_payload_bytes, flow.server_payload_bytes) == (100, 80)
     assert (flow.state, flow.direction, flow.reporter) == ("established", "seen", "both")
+
+
+def test_a_flow_can_be_sent() -> None:
+    """Counters are Python's own integers: numpy's can not be packed."""
+    flows = told(row(*CALL))
+
+    assert wire.unpack(wire.pack(Report("a", "boot", 0, 0, 1, flows=flows))).flows == flows
 
 
 def test_only_the_increase_is_told() -> None:

@@ -1,0 +1,119 @@
+"""What a REST route is: one entry here serves it, checks its parameters and documents it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from netwatch.controller.service import Controller
+from netwatch.model.errors import UsageError
+from netwatch.model.times import nanoseconds
+
+MAX_TEXT = 1000  # characters of a parameter; the longest edge id is below
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter. `kind`: text, integer, time; `choices` if only these are known."""
+
+    name: str
+    kind: str
+    meaning: str
+    choices: tuple[str, ...] = ()
+    minimum: int = 0
+    maximum: int = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that passed the checks: `query` by parameter name, `path` by placeholder."""
+
+    query: Mapping[str, Any]
+    body: Mapping[str, Any]
+    path: Mapping[str, str]
+    by: str
+
+    def limit(self, default: int) -> int:
+        """How many rows are asked for."""
+        return int(self.query.get("limit", default))
+
+
+View = Callable[[Controller, Call], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`gives` maps the keys of the answer, beside `ok`, to a schema name or `[schema name]`."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    view: View
+    gives: tuple[tuple[str, str], ...]
+    parameters: tuple[Parameter, ...] = ()
+    body: tuple[Parameter, ...] = ()
+    required: tuple[str, ...] = ()
+    status: int = 200
+
+
+def query_of(route: Route, given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters as values; raises UsageError for an unknown or a wrong one."""
+    known = {parameter.name: parameter for parameter in route.parameters}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+            raise UsageError(f"unknown parameter {name[:60]!r}", hint)
+        values[name] = _value(known[name], text)
+    return values
+
+
+def _value(parameter: Parameter, text: str) -> Any:
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"{parameter.name} is longer than {MAX_TEXT} characters")
+    if parameter.choices and text not in parameter.choices:
+        known = ", ".join(parameter.choices)
+        raise UsageError(f"{parameter.name} can not be {text[:60]!r}", f"known: {known}")
+    if parameter.kind == "integer":
+        return _integer(parameter, text)
+    if parameter.kind == "time":
+        return _time(parameter, text)
+    return text
+
+
+def _integer(parameter: Parameter, text: str) -> int:
+    low, high = parameter.minimum, parameter.maximum
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1
+    if not low <= number <= high:
+        raise UsageError(f"{parameter.name} is {text[:60]!r}", f"a number from {low} to {high}")
+    return number
+
+
+def _time(parameter: Parameter, text: str) -> int:
+    try:
+        return nanoseconds(text)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{parameter.name} is {text[:60]!r}", "a time like 2026-11-22T02:20:05Z"
+        ) from None
+
+
+def body_of(route: Route, given: object) -> dict[str, Any]:
+    """The members of a JSON body; raises UsageError for an unknown, missing or wrong one."""
+    if not isinstance(given, dict):
+        raise UsageError("the body is not a JSON object", "send Content-Type: application/json")
+    known = {member.name: member for member in route.body}
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(f"unknown member {str(name)[:60]!r}", f"known: {', '.join(known)}")
+        wanted = bool if known[name].kind == "boolean" else str
+        if value is not None and not isinstance(value, wanted):
+            raise UsageError(f"{name} must be {'true or false' if wanted is bool else 'text'}")
+    for name in route.required:
+        if not given.get(name):
+            raise UsageError(f"{name} is missing")
+    return given

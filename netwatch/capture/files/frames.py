@@ -1,0 +1,41 @@
+"""What every capture format yields: where the frames lie in a block of bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+# The numbers of https://www.tcpdump.org/linktypes.html that a Linux host writes.
+NULL, ETHERNET, RAW_BSD, RAW_OPENBSD, RAW, LOOP = 0, 1, 12, 14, 101, 108
+COOKED, IPV4, IPV6, COOKED_2 = 113, 228, 229, 276
+
+# Bytes behind the last frame of a buffer that may be read (and are never used): the vectorised
+# parser takes whole rows.
+PADDING = 256
+
+# libpcap's MAXIMUM_SNAPLEN: what says it captured more is not a packet.
+LONGEST = 262_144
+
+Ints = npt.NDArray[np.int64]
+
+
+class Damaged(Exception):
+    """The capture can not be read further; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Some frames in one buffer of uint8 (PADDING bytes longer than its content).
+
+    `offset`, `captured`, `wire` (lengths in bytes), `when` (ns since the epoch) and `link` (link
+    type) have one number per frame, in the order of the file.
+    """
+
+    buffer: npt.NDArray[np.uint8]
+    offset: Ints
+    captured: Ints
+    wire: Ints
+    when: Ints
+    link: Ints

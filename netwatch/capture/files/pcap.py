@@ -1,0 +1,104 @@
+"""The classic capture format: one header, then records that name the length of the next.
+
+Source: draft-ietf-opsawg-pcap. Micro- and nanoseconds, both byte orders, and the Kuznetsov
+variant, whose records have eight more bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from netwatch.capture.files import lockstep
+from netwatch.capture.files.frames import LONGEST, PADDING, Damaged, Frames, Ints
+
+# magic: byte order, parts of a second, length of a record's header
+MAGIC: dict[bytes, tuple[str, int, int]] = {
+    b"\xd4\xc3\xb2\xa1": ("<", 1_000_000, 16),
+    b"\xa1\xb2\xc3\xd4": (">", 1_000_000, 16),
+    b"\x4d\x3c\xb2\xa1": ("<", 1_000_000_000, 16),
+    b"\xa1\xb2\x3c\x4d": (">", 1_000_000_000, 16),
+    b"\x34\xcd\xb2\xa1": ("<", 1_000_000, 24),
+    b"\xa1\xb2\xcd\x34": (">", 1_000_000, 24),
+}
+HEADER = 24
+_BLOCK = 64 << 20
+
+
+def frames(head: bytes, stream: BinaryIO, *, block: int = _BLOCK) -> Iterator[Frames]:
+    """Yield the frames of a pcap whose first HEADER bytes are `head`; raises Damaged at the end.
+
+    Reads `block` bytes at a time; memory does not grow with the file.
+    """
+    order, fraction, header = MAGIC[head[:4]]
+    link = int.from_bytes(head[20:24], "little" if order == "<" else "big") & 0xFFFF
+    seen, rest = 0, b""
+    while data := stream.read(block - len(rest)):
+        buffer = np.zeros(len(rest) + len(data) + PADDING, dtype=np.uint8)
+        buffer[: len(rest)] = np.frombuffer(rest, dtype=np.uint8)
+        buffer[len(rest) : -PADDING] = np.frombuffer(data, dtype=np.uint8)
+        end = len(buffer) - PADDING
+        starts = None
+        if header == 16:
+            starts = lockstep.offsets(buffer, end, order=order, fraction=fraction)
+        broken = ""
+        if starts is None:
+            starts, broken = _walk(data if not rest else rest + data, order, header)
+        starts, after = _whole(buffer, starts, end, order=order, header=header)
+        if len(starts):
+            yield _frames(buffer, starts, link, order=order, header=header, unit=fraction)
+        seen += len(starts)
+        if broken:
+            raise Damaged(f"packet {seen + 1} {broken}")
+        rest = buffer[after:end].tobytes()
+    if rest:
+        raise Damaged(f"the file ends within packet {seen + 1}")
+
+
+def _walk(data: bytes, order: str, header: int) -> tuple[Ints, str]:
+    """Record by record: the starts, and what is wrong with the record that follows them."""
+    length = Struct(f"{order}I").unpack_from
+    starts = []
+    at, last, broken = 0, len(data) - header, ""
+    while at <= last:
+        (captured,) = length(data, at + 8)
+        if captured > LONGEST:
+            broken = f"claims {captured} bytes, more than any packet has"
+            break
+        starts.append(at)
+        at += header + captured
+    return np.array(starts, dtype=np.int64), broken
+
+
+def _whole(
+    buffer: npt.NDArray[np.uint8], starts: Ints, end: int, *, order: str, header: int
+) -> tuple[Ints, int]:
+    """Without the last record if it is cut off; and where the next one starts."""
+    if not len(starts):
+        return starts, 0
+    final = int(starts[-1])
+    sign = "little" if order == "<" else "big"
+    after = final + header + int.from_bytes(buffer[final + 8 : final + 12].tobytes(), sign)  # type: ignore[arg-type]
+    return (starts, after) if after <= end else (starts[:-1], final)
+
+
+def _frames(
+    buffer: npt.NDArray[np.uint8], starts: Ints, link: int, *, order: str, header: int, unit: int
+) -> Frames:
+    shape = (len(buffer) - 16,)
+    layout = np.dtype([(name, f"{order}u4") for name in ("second", "part", "captured", "wire")])
+    records = np.ndarray(shape, dtype=layout, buffer=buffer.data, strides=(1,))[starts]
+    when = records["second"].astype(np.int64) * 1_000_000_000
+    when += records["part"].astype(np.int64) * (1_000_000_000 // unit)
+    return Frames(
+        buffer,
+        starts + header,
+        records["captured"].astype(np.int64),
+        records["wire"].astype(np.int64),
+        when,
+        np.full(len(starts), link, dtype=np.int64),
+    )

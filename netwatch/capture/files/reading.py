@@ -1,0 +1,155 @@
+"""A capture file to flows: the joints between formats, packets, rows, payloads and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from netwatch.capture.files import odd, pcap, pcapng
+from netwatch.capture.files.flows import flow
+from netwatch.capture.files.frames import Damaged, Frames
+from netwatch.capture.files.packets import packets
+from netwatch.capture.files.payloads import (
+    Candidates,
+    Conversation,
+    Conversations,
+    candidates,
+    keys_of,
+)
+from netwatch.capture.files.rows import CHUNK, ROW, Rows, group, merge
+from netwatch.model.errors import NetwatchError
+from netwatch.model.flow import Flow
+
+# Rows that wait until they are merged into the table: merging costs the size of both.
+_PENDING = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a capture held. `frames` counts all frames, `packets` those that were IP; `damage`
+    says in words where reading stopped early, or is None.
+    """
+
+    rows: Rows
+    conversations: Conversations
+    frames: int
+    packets: int
+    damage: str | None
+
+    def flows(self) -> Iterator[Flow]:
+        """The flows, in the order of their first packets."""
+        rows = self.rows[np.argsort(self.rows["index"], kind="stable")]
+        at: dict[bytes, int] = {}
+        later = _next_of_key(rows)
+        for row, key, until in zip(_tuples(rows), keys_of(rows), later, strict=True):
+            known = self.conversations.of.get(key)
+            conversation: Conversation | None = None
+            if known is not None:
+                place = at.get(key, 0)
+                while place < len(known) and known[place].index < until:
+                    conversation = known[place]
+                    place += 1
+                at[key] = place
+            yield flow(row, conversation)
+
+
+def read(stream: BinaryIO, name: str) -> Reading:
+    """Read a pcap or pcapng; raises NetwatchError if it is neither, or nothing in it can be read.
+
+    `name` is what messages call it. Memory grows with the number of flows, not of packets.
+    """
+    table = np.zeros(0, dtype=ROW)
+    pending: list[Rows] = []
+    conversations, fragments = Conversations(), odd.Fragments()
+    seen, counted, damage = 0, 0, None
+    blocks = _blocks(stream, name)
+    while True:
+        try:
+            frames = next(blocks, None)
+        except Damaged as error:
+            damage = str(error)
+            break
+        if frames is None:
+            break
+        found = _block(frames, seen, conversations, fragments)
+        seen += len(frames.offset)
+        if len(found):
+            counted += int(found["packets"].sum())
+            pending.append(found)
+            if sum(map(len, pending)) > max(_PENDING, len(table)):
+                table, pending = merge(np.concatenate([table, *pending]))[0], []
+    if damage and not seen:
+        raise NetwatchError(
+            f"{name} holds no readable packet: {damage}", "is it a complete pcap or pcapng file?"
+        )
+    conversations.finish()
+    return Reading(
+        merge(np.concatenate([table, *pending]))[0], conversations, seen, counted, damage
+    )
+
+
+def _blocks(stream: BinaryIO, name: str) -> Iterator[Frames]:
+    head = stream.read(pcap.HEADER)
+    if head[:4] in pcap.MAGIC and len(head) == pcap.HEADER:
+        return pcap.frames(head, stream)
+    if head[:4] == pcapng.MAGIC:
+        return pcapng.frames(head, stream)
+    raise NetwatchError(
+        f"{name} is no capture: it starts with {head[:4].hex() or 'nothing'}",
+        "netwatch reads pcap and pcapng; unpack compressed files first",
+    )
+
+
+def _block(
+    frames: Frames, seen: int, conversations: Conversations, fragments: odd.Fragments
+) -> Rows:
+    chunks: list[Rows] = []
+    found: list[Candidates] = []
+    total = 0
+    for first in range(0, len(frames.offset), CHUNK):
+        last = min(first + CHUNK, len(frames.offset))
+        part = packets(frames, first, last, fragments)
+        if part is None:
+            continue
+        grouped = group(part, frames.when[first:last], seen + first)
+        chosen = candidates(part, grouped)
+        np.add(chosen.row, total, out=chosen.row)
+        found.append(chosen)
+        chunks.append(grouped.rows)
+        total += len(grouped.rows)
+    if not chunks:
+        return np.zeros(0, dtype=ROW)
+    merged, number = merge(np.concatenate(chunks))
+    conversations.feed(frames, _renumbered(found, number), merged)
+    return merged
+
+
+def _renumbered(found: list[Candidates], number: npt.NDArray[np.int64]) -> Candidates:
+    return Candidates(
+        number[np.concatenate([each.row for each in found])],
+        np.concatenate([each.from_high for each in found]),
+        np.concatenate([each.seq for each in found]),
+        np.concatenate([each.flags for each in found]),
+        np.concatenate([each.start for each in found]),
+        np.concatenate([each.kept for each in found]),
+    )
+
+
+def _tuples(rows: Rows) -> Iterator[tuple[Any, ...]]:
+    """The rows as tuples of plain Python numbers, in the order of ROW's fields."""
+    return zip(*(rows[name].tolist() for name in ROW.names or ()), strict=True)
+
+
+def _next_of_key(rows: Rows) -> list[int]:
+    """For each row: the index at which the next connection of its key begins."""
+    following: dict[bytes, int] = {}
+    found = [0] * len(rows)
+    keys, indexes = keys_of(rows), rows["index"].tolist()
+    for place in range(len(rows) - 1, -1, -1):
+        found[place] = following.get(keys[place], 1 << 62)
+        following[keys[place]] = indexes[place]
+    return found

@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Counts every packet of the interfaces it is attached to, once, and copies the first payload of
+ * each connection to user space. It never changes or drops a packet.
+ *
+ * `netwatch_in` sits on the ingress of each interface; `netwatch_out` on the egress counts only
+ * what this host itself sent: a forwarded or bridged packet carries the interface it came in by
+ * (skb_iif, net/core/dev.c) and was counted there. One object serves tcx and clsact, and needs
+ * neither vmlinux.h nor relocations: kernel 5.8 (ring buffer, ktime for any licence) is enough.
+ *
+ * The first 40 bytes of sensor.ENTRY are `struct key`, the other 104 the head of `struct entry`.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define NEXT -1 /* TC_ACT_UNSPEC and TCX_NEXT: as if this program were not there */
+#define CAPTURED 8192 /* bytes of payload kept per direction: the longest handshake flight */
+#define SEGMENTS 12 /* and in no more pieces than this */
+#define EXTENSIONS 8 /* IPv6 extension headers followed; a chain longer than this is refused */
+#define HEADER_8021Q 4
+
+enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+enum { PENDING = 1, ENDED = 2 /* shifted by direction */, RESET = 8 };
+enum { WHOLE, FIRST, LATER };
+
+union address {
+	__u8 byte[16];
+	__u32 word[4];
+	__u64 half[2];
+};
+
+struct key {
+	union address low, high;
+	__u16 low_port, high_port;
+	__u8 protocol, zero[3];
+};
+
+struct entry {
+	__u64 packets[2], bytes[2], payload_bytes[2], first[2], last[2];
+	__u32 ifindex[2];
+	__u8 flags[2];
+	__s8 low_is_client;
+	__u8 state;
+	__u32 opened, refused, life; /* life is filled in by user space, from born */
+	/* what follows is not part of ENTRY */
+	__u64 connection; /* when the present connection began: its number */
+	__u64 born; /* which insert of which CPU: CPU << 48 | count */
+	__u32 start[2]; /* sequence number of payload byte 0; for UDP the bytes so far */
+	__u8 segments[2], started[2];
+	__u32 opening; /* sequence number of the last opening SYN */
+};
+
+struct piece {
+	struct key key;
+	__u64 connection;
+	__u32 offset;
+	__u16 length;
+	__u8 direction, zero;
+	__u8 data[CAPTURED];
+};
+
+struct statistics {
+	__u64 inserted, map_full, ring_full, malformed, fragment;
+};
+
+struct packet {
+	union address source, destination;
+	__u16 source_port, destination_port;
+	__u8 protocol, flags, part;
+	__u32 sequence, identification;
+	__u32 start; /* of the IP header, from the first byte */
+	__u32 headers; /* length of IP and transport headers together */
+	__u32 total; /* IP total length */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct key);
+	__type(value, struct entry);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct key);
+	__type(value, __u64);
+} classified SEC(".maps");
+
+/* Source, destination, identification (in the ports) and protocol of a fragmented packet to the
+ * ports that its first fragment had. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct key);
+	__type(value, __u32);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct statistics);
+} statistics SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct piece);
+} scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 * 1024 * 1024);
+} pieces SEC(".maps");
+
+/* Each step of the parser returns 0 to go on, IGNORED for what is not counted by intention, or
+ * MALFORMED for what can not be understood. */
+enum { IGNORED = 1, MALFORMED = 2 };
+
+static __always_inline int parse_link(struct __sk_buff *skb, struct packet *p, __be16 *type)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *ethernet = data;
+
+	/* Interfaces without a link header (tun, WireGuard) begin with IP. */
+	*type = skb->protocol;
+	p->start = data + ETH_HLEN <= end && ethernet->h_proto == *type ? ETH_HLEN : 0;
+	for (int i = 0; i < 2; i++) { /* the outermost tag is already in skb->vlan_tci */
+		__be16 tag[2];
+
+		if (*type != bpf_htons(ETH_P_8021Q) && *type != bpf_htons(ETH_P_8021AD))
+			break;
+		if (bpf_skb_load_bytes(skb, p->start, tag, sizeof(tag)))
+			return MALFORMED;
+		*type = tag[1];
+		p->start += HEADER_8021Q;
+	}
+	return 0;
+}
+
+static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		__u8 version_and_length, service;
+		__be16 total, identification, fragment;
+		__u8 lifetime, protocol;
+		__be16 checksum;
+		__be32 source, destination;
+	} ip;
+	__u16 fragment;
+
+	if (bpf_skb_load_bytes(skb, p->start, &ip, sizeof(ip)))
+		return MALFORMED;
+	p->headers = (ip.version_and_length & 15) * 4;
+	if (ip.version_and_length >> 4 != 4 || p->headers < sizeof(ip))
+		return MALFORMED;
+	p->total = bpf_ntohs(ip.total);
+	p->source.word[2] = p->destination.word[2] = bpf_htonl(0xffff);
+	p->source.word[3] = ip.source;
+	p->destination.word[3] = ip.destination;
+	p->protocol = ip.protocol;
+	p->identification = ip.identification;
+	fragment = bpf_ntohs(ip.fragment);
+	p->part = fragment & 0x1fff ? LATER : fragment & 0x2000 ? FIRST : WHOLE;
+	return 0;
+}
+
+static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		__be32 version;
+		__be16 length;
+		__u8 next, hops;
+		union address source, destination;
+	} ip;
+	struct {
+		__u8 next, length;
+		__be16 fragment;
+		__be32 identification;
+	} extension;
+
+	if (bpf_skb_load_bytes(skb, p->start, &ip, sizeof(ip)))
+		return MALFORMED;
+	if (bpf_ntohl(ip.version) >> 28 != 6)
+		return MALFORMED;
+	p->source = ip.source;
+	p->destination = ip.destination;
+	p->protocol = ip.next;
+	p->headers = sizeof(ip);
+	p->total = ip.length ? bpf_ntohs(ip.length) + sizeof(ip) : 0;
+	for (int i = 0; i < EXTENSIONS; i++) {
+		__u8 kind = p->protocol;
+
+		if (kind != IPPROTO_HOPOPTS && kind != IPPROTO_ROUTING &&
+		    kind != IPPROTO_DSTOPTS && kind != IPPROTO_FRAGMENT && kind != IPPROTO_AH)
+			return 0;
+		if (bpf_skb_load_bytes(skb, p->start + p->headers, &extension, sizeof(extension)))
+			return MALFORMED;
+		p->protocol = extension.next;
+		if (kind == IPPROTO_FRAGMENT) {
+			__u16 fragment = bpf_ntohs(extension.fragment);
+
+			p->headers += 8;
+			p->identification = extension.identification;
+			p->part = fragment >> 3 ? LATER : fragment & 1 ? FIRST : WHOLE;
+			if (p->part == LATER)
+				return 0;
+		} else if (kind == IPPROTO_AH) {
+			p->headers += (extension.length + 2) * 4;
+		} else {
+			p->headers += (extension.length + 1) * 8;
+		}
+	}
+	return MALFORMED;
+}
+
+static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		__be16 source, destination;
+		__be32 sequence, acknowledgement;
+		__u8 length, flags;
+		__be16 window, checksum, urgent;
+	} tcp;
+	__be16 ports[2] = {};
+	__u32 at = p->start + p->headers;
+	__u8 kind;
+
+	if (p->part == LATER)
+		return 0;
+	switch (p->protocol) {
+	case IPPROTO_TCP:
+		if (bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp)) || tcp.length < 5 << 4)
+			return MALFORMED;
+		ports[0] = tcp.source;
+		ports[1] = tcp.destination;
+		p->sequence = bpf_ntohl(tcp.sequence);
+		p->flags = tcp.flags;
+		p->headers += (tcp.length >> 4) * 4;
+		break;
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+			return MALFORMED;
+		p->headers += p->protocol == IPPROTO_UDP ? 8 : 12;
+		break;
+	case IPPROTO_ICMPV6:
+		if (bpf_skb_load_bytes(skb, at, &kind, sizeof(kind)))
+			return MALFORMED;
+		if ((kind >= 130 && kind <= 137) || kind == 143) /* MLD and neighbour discovery */
+			return IGNORED;
+		break;
+	}
+	p->source_port = bpf_ntohs(ports[0]);
+	p->destination_port = bpf_ntohs(ports[1]);
+	return 0;
+}
+
+static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
+{
+	__be16 type;
+	int result = parse_link(skb, p, &type);
+
+	if (result)
+		return result;
+	if (type == bpf_htons(ETH_P_IP))
+		result = parse_ipv4(skb, p);
+	else if (type == bpf_htons(ETH_P_IPV6))
+		result = parse_ipv6(skb, p);
+	else
+		return IGNORED;
+	if (result)
+		return result;
+	if (!p->total) /* too big for its own field (BIG TCP, a jumbogram) */
+		p->total = skb->len - p->start;
+	if (p->start + p->total > skb->len)
+		return MALFORMED;
+	result = parse_transport(skb, p);
+	if (!result && p->headers > p->total)
+		return MALFORMED;
+	return result;
+}
+
+/* Later fragments carry no ports: they are counted under those of their first one. */
+static __always_inline void join_fragments(struct packet *p, struct statistics *s)
+{
+	struct key key = {
+		.low = p->source,
+		.high = p->destination,
+		.low_port = p->identification,
+		.high_port = p->identification >> 16,
+		.protocol = p->protocol,
+	};
+	__u32 ports = p->source_port | (__u32)p->destination_port << 16;
+	__u32 *known;
+
+	if (p->part == FIRST) {
+		bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
+		return;
+	}
+	known = bpf_map_lookup_elem(&fragments, &key);
+	if (known) {
+		p->source_port = *known;
+		p->destination_port = *known >> 16;
+	} else {
+		s->fragment++;
+	}
+}
+
+/* Fills the key in canonical order; returns the direction: 0 if the low end sent the packet. */
+static __always_inline int make_key(const struct packet *p, struct key *key)
+{
+	__u64 a = bpf_be64_to_cpu(p->source.half[0]), b = bpf_be64_to_cpu(p->destination.half[0]);
+	int direction;
+
+	if (a == b) {
+		a = bpf_be64_to_cpu(p->source.half[1]);
+		b = bpf_be64_to_cpu(p->destination.half[1]);
+	}
+	direction = a == b ? p->source_port > p->destination_port : a > b;
+	if (direction) {
+		key->low = p->destination;
+		key->high = p->source;
+		key->low_port = p->destination_port;
+		key->high_port = p->source_port;
+	} else {
+		key->low = p->source;
+		key->high = p->destination;
+		key->low_port = p->source_port;
+		key->high_port = p->destination_port;
+	}
+	key->protocol = p->protocol;
+	return direction;
+}
+
+static __always_inline struct entry *find(struct key *key, struct statistics *s, __u64 now)
+{
+	struct entry *e = bpf_map_lookup_elem(&flows, key);
+	struct entry fresh = { .low_is_client = -1, .connection = now };
+
+	if (e)
+		return e;
+	fresh.born = (__u64)bpf_get_smp_processor_id() << 48 | (s->inserted + 1);
+	if (!bpf_map_update_elem(&flows, key, &fresh, BPF_NOEXIST))
+		s->inserted++;
+	e = bpf_map_lookup_elem(&flows, key); /* ours, or that of a CPU that came first */
+	if (!e)
+		s->map_full++;
+	return e;
+}
+
+static __always_inline void follow_tcp(struct entry *e, const struct packet *p, int d, __u64 now)
+{
+	if (p->flags & ~e->flags[d])
+		e->flags[d] |= p->flags;
+	if (p->flags & SYN) {
+		if (!(p->flags & ACK)) {
+			if (e->opened && e->opening == p->sequence)
+				return; /* retransmitted */
+			__sync_fetch_and_add(&e->opened, 1);
+			e->opening = p->sequence;
+			e->state = PENDING;
+			e->connection = now;
+			e->segments[0] = e->segments[1] = 0;
+			e->started[0] = e->started[1] = 0;
+			e->low_is_client = !d;
+		} else {
+			e->state &= ~PENDING;
+			e->low_is_client = d;
+		}
+		e->start[d] = p->sequence + 1;
+		e->started[d] = 1;
+	} else if (p->flags & RST) {
+		if (e->state & PENDING && e->low_is_client == d)
+			__sync_fetch_and_add(&e->refused, 1);
+		e->state = RESET;
+	} else if (p->flags & FIN) {
+		e->state |= ENDED << d;
+	}
+}
+
+static __always_inline void copy_payload(struct __sk_buff *skb, struct key *key, struct entry *e,
+					 const struct packet *p, int d, struct statistics *s)
+{
+	__u32 length = p->total - p->headers, offset, zero = 0;
+	struct piece *piece;
+	__u64 *done;
+
+	if (e->segments[d] >= SEGMENTS || !length || p->part == LATER)
+		return;
+	if (p->protocol == IPPROTO_TCP) {
+		offset = p->sequence + !!(p->flags & SYN);
+		if (!e->started[d]) {
+			e->started[d] = 1;
+			e->start[d] = offset;
+		}
+		offset -= e->start[d];
+	} else if (p->protocol == IPPROTO_UDP) {
+		offset = e->start[d];
+		e->start[d] += length;
+	} else {
+		return;
+	}
+	if (offset >= CAPTURED)
+		return;
+	done = bpf_map_lookup_elem(&classified, key);
+	if (done && *done == e->connection) {
+		e->segments[0] = e->segments[1] = SEGMENTS;
+		return;
+	}
+	piece = bpf_map_lookup_elem(&scratch, &zero);
+	if (!piece)
+		return;
+	if (length > CAPTURED - offset)
+		length = CAPTURED - offset;
+	asm volatile("" : "+r"(length)); /* or the compiler drops the check the verifier needs */
+	if (length < 1 || length > CAPTURED)
+		return;
+	if (bpf_skb_load_bytes(skb, p->start + p->headers, piece->data, length))
+		return;
+	e->segments[d]++;
+	piece->key = *key;
+	piece->connection = e->connection;
+	piece->offset = offset;
+	piece->length = length;
+	piece->direction = d;
+	if (bpf_ringbuf_output(&pieces, piece, __builtin_offsetof(struct piece, data) + length,
+			       BPF_RB_NO_WAKEUP))
+		s->ring_full++;
+}
+
+static __always_inline int observe(struct __sk_buff *skb, __u32 ifindex)
+{
+	struct packet p = {};
+	struct key key = {};
+	struct entry *e;
+	__u32 zero = 0, payload, count = skb->gso_segs;
+	struct statistics *s = bpf_map_lookup_elem(&statistics, &zero);
+	__u64 now = bpf_ktime_get_ns();
+	int result, d;
+
+	if (!s)
+		return NEXT;
+	result = parse(skb, &p);
+	if (result == MALFORMED)
+		s->malformed++;
+	if (result)
+		return NEXT;
+	if (p.part != WHOLE)
+		join_fragments(&p, s);
+	d = make_key(&p, &key);
+	e = find(&key, s, now);
+	if (!e)
+		return NEXT;
+	payload = p.total - p.headers;
+	if (skb->gso_size && count < 2) /* a source that leaves the count to the kernel: tun, virtio */
+		count = (payload + skb->gso_size - 1) / skb->gso_size;
+	if (count < 1)
+		count = 1;
+	__sync_fetch_and_add(&e->packets[d], count);
+	__sync_fetch_and_add(&e->bytes[d], p.total + (count - 1) * p.headers);
+	__sync_fetch_and_add(&e->payload_bytes[d], payload);
+	if (!e->first[d])
+		e->first[d] = now;
+	e->last[d] = now;
+	e->ifindex[d] = ifindex;
+	if (p.protocol == IPPROTO_TCP && p.part != LATER)
+		follow_tcp(e, &p, d, now);
+	copy_payload(skb, &key, e, &p, d, s);
+	return NEXT;
+}
+
+SEC("tc")
+int netwatch_in(struct __sk_buff *skb)
+{
+	return observe(skb, skb->ifindex);
+}
+
+SEC("tc")
+int netwatch_out(struct __sk_buff *skb)
+{
+	return skb->ingress_ifindex ? NEXT : observe(skb, 0);
+}
+
+char _license[] SEC("license") = "Apache-2.0";

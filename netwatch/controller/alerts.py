@@ -1,0 +1,73 @@
+"""The life of an alert, decided from findings and a time alone.
+
+A cause, (detector, subject), has at most one active alert. It opens with the first finding, lives
+while findings come, and is resolved when none comes; a cause that returns is a new alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from netwatch.model.finding import Alert, Finding
+from netwatch.model.times import SECOND
+
+Cause = tuple[str, str]
+ACTIVE_LIMIT = 5_000
+REFRESH = 30 * SECOND  # evidence grows with every packet; an alert is written no more often
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one look at the findings changed. `active` is what is active after it.
+
+    `dropped` are causes that found no room beside ACTIVE_LIMIT others.
+    """
+
+    active: dict[Cause, Alert]
+    opened: tuple[Alert, ...]
+    updated: tuple[Alert, ...]
+    resolved: tuple[Alert, ...]
+    dropped: int
+
+
+def cause_of(finding: Finding) -> Cause:
+    """What makes two findings the same alert."""
+    return finding.detector, finding.subject
+
+
+def step(
+    active: Mapping[Cause, Alert],
+    findings: Iterable[Finding],
+    now: int,
+    *,
+    new_id: Callable[[], str],
+) -> Step:
+    """Pure but for `new_id`. Times are nanoseconds since the epoch."""
+    found = {cause_of(finding): finding for finding in findings}
+    opened, updated, resolved = [], [], []
+    after: dict[Cause, Alert] = {}
+    for cause, alert in active.items():
+        if cause not in found:
+            resolved.append(replace(alert, state="resolved", updated=now, resolved=now))
+            continue
+        after[cause] = _refreshed(alert, found[cause], now)
+        if after[cause] is not alert:
+            updated.append(after[cause])
+    new = [finding for cause, finding in found.items() if cause not in active]
+    room = max(0, ACTIVE_LIMIT - len(after))
+    for finding in new[:room]:
+        alert = Alert(new_id(), finding, "open", opened=now, updated=now)
+        after[cause_of(finding)] = alert
+        opened.append(alert)
+    dropped = max(0, len(new) - room)
+    return Step(after, tuple(opened), tuple(updated), tuple(resolved), dropped)
+
+
+def _refreshed(alert: Alert, finding: Finding, now: int) -> Alert:
+    """The alert with the newest evidence; the same object if that is not worth a write."""
+    old = alert.finding
+    weightier = (finding.severity, finding.title) != (old.severity, old.title)
+    if weightier or now - alert.updated >= REFRESH:
+        return replace(alert, finding=finding, updated=now)
+    return alert

@@ -1,0 +1,260 @@
+"""How flows become DuckDB columns, and rows become flows and halves of edges again.
+
+Kept beside history.py, which alone runs the SQL. A missing port is -1 in every table: a number
+column of numpy has no null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from netwatch.controller.records import FlowQuery
+from netwatch.model.errors import UsageError
+from netwatch.model.flow import Encryption, Endpoint, Flow, Tunnel
+
+NO_PORT = -1
+_ENCRYPTION = ("unknown", "encrypted", "unknown", "plaintext")  # by rank, see history.py
+_details = msgspec.json.Decoder(tuple[Encryption, tuple[int, ...], tuple[Tunnel, ...]])
+_encoder = msgspec.json.Encoder()
+
+CONVERSATIONS = """
+select connection, any_value(source), any_value(destination), any_value(protocol),
+    any_value(host), any_value(reporter), any_value(client_address), any_value(client_port),
+    any_value(server_address), any_value(server_port), any_value(original_address),
+    max(original_port), min(first_seen), max(seen), sum(client_packets), sum(server_packets),
+    sum(client_bytes), sum(server_bytes), sum(client_payload), sum(server_payload),
+    sum(connections), arg_max(state, seen), arg_max(application, seen),
+    if(bool_or(direction = 'seen'), 'seen', 'guessed'),
+    coalesce(arg_max(details, seen) filter (encryption <> 'unknown'), arg_max(details, seen)),
+    arg_max(verdict, seen), arg_max(staged, seen)
+from flows where {where} group by connection
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A flow with the identities of both ends and the port that its edge has."""
+
+    flow: Flow
+    source: str
+    destination: str
+    port: int | None
+    original_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """What one side (client or server) reported of an edge in a period. Ends are `Peer.id`s."""
+
+    side: str
+    source: str
+    destination: str
+    protocol: str
+    port: int | None
+    original_port: int | None
+    connections: int
+    packets: int
+    bytes: int
+    first_seen: int
+    last_seen: int
+    encryption: str
+    direction: str
+    versions: tuple[str, ...]
+    applications: tuple[str, ...]
+    states: tuple[str, ...]
+    verdict: str | None
+    staged: str | None
+
+
+def _texts(values: Sequence[str | None]) -> Any:
+    return np.array(values, dtype=object)
+
+
+def _numbers(values: Sequence[int]) -> Any:
+    column = np.array(values, dtype=np.int64)  # OverflowError beyond 64 bits
+    if column.size and int(column.min()) < 0:
+        raise ValueError("a counter or a time is negative")
+    return column
+
+
+def _ports(values: Sequence[int | None]) -> Any:
+    column = np.array([NO_PORT if value is None else value for value in values], dtype=np.int64)
+    if column.size and not -1 <= int(column.min()) <= int(column.max()) <= 65_535:
+        raise ValueError("a port is not between 0 and 65535")
+    return column.astype(np.int32)
+
+
+def from_flows(named: Sequence[Named], *, host: str, latest: int) -> dict[str, Any]:
+    """The columns of `flows`, batch and connection excepted; no flow is newer than `latest`.
+
+    Raises OverflowError or ValueError for numbers that no counter has.
+    """
+    flows = [n.flow for n in named]
+    return {
+        "seen": np.minimum(_numbers([f.last_seen for f in flows]), latest),
+        "first_seen": np.minimum(_numbers([f.first_seen for f in flows]), latest),
+        "source": _texts([n.source for n in named]),
+        "destination": _texts([n.destination for n in named]),
+        "protocol": _texts([f.protocol for f in flows]),
+        "port": _ports([n.port for n in named]),
+        "host": _texts([host] * len(flows)),
+        "reporter": _texts([f.reporter for f in flows]),
+        "client_address": _texts([f.client.address for f in flows]),
+        "client_port": _ports([f.client.port for f in flows]),
+        "server_address": _texts([f.server.address for f in flows]),
+        "server_port": _ports([f.server.port for f in flows]),
+        "original_address": _texts([f.original.address if f.original else None for f in flows]),
+        "original_port": _ports([n.original_port for n in named]),
+        "client_packets": _numbers([f.client_packets for f in flows]),
+        "server_packets": _numbers([f.server_packets for f in flows]),
+        "client_bytes": _numbers([f.client_bytes for f in flows]),
+        "server_bytes": _numbers([f.server_bytes for f in flows]),
+        "client_payload": _numbers([f.client_payload_bytes for f in flows]),
+        "server_payload": _numbers([f.server_payload_bytes for f in flows]),
+        "connections": _numbers([f.connections for f in flows]),
+        "state": _texts([f.state for f in flows]),
+        "application": _texts([f.application for f in flows]),
+        "direction": _texts([f.direction for f in flows]),
+        "encryption": _texts([f.encryption.status for f in flows]),
+        "version": _texts([f.encryption.version for f in flows]),
+        "details": _texts([_detail(f) for f in flows]),
+        "verdict": _texts([f.verdict for f in flows]),
+        "staged": _texts([f.staged for f in flows]),
+    }
+
+
+def _detail(flow: Flow) -> str:
+    return _encoder.encode((flow.encryption, flow.vlan, flow.tunnel)).decode()
+
+
+def half(row: Sequence[Any]) -> Half:
+    """A row of history's rolled columns as one side of an edge."""
+    states = tuple(sorted(row[17]))
+    # A guess beside a proven conversation changes nothing; proof of another kind of packet
+    # (a SYN without answer) does not prove who served one that was answered.
+    answered = "established" in states or "reset" in states
+    seen = row[13] if answered else row[14]
+    return Half(
+        side=row[1],
+        source=row[2],
+        destination=row[3],
+        protocol=row[4],
+        port=_port(row[5]),
+        original_port=_port(row[6]),
+        connections=int(row[7]),
+        packets=int(row[8]),
+        bytes=int(row[9]),
+        first_seen=row[10],
+        last_seen=row[11],
+        encryption=_ENCRYPTION[row[12]],
+        direction="seen" if seen else "guessed",
+        versions=tuple(sorted(row[15])),
+        applications=tuple(sorted(row[16])),
+        states=states,
+        verdict=row[18],
+        staged=row[19],
+    )
+
+
+def _port(number: int) -> int | None:
+    return None if number == NO_PORT else number
+
+
+def flow_of(row: Sequence[Any]) -> Flow:
+    """A row of CONVERSATIONS as a flow."""
+    encryption, vlan, tunnel = _details.decode(row[24])
+    original = None
+    if row[10] is not None:
+        original = Endpoint(row[10], _port(row[11]))
+    return Flow(
+        client=Endpoint(row[6], _port(row[7]), _workload(row[1])),
+        server=Endpoint(row[8], _port(row[9]), _workload(row[2])),
+        protocol=row[3],
+        host=row[4],
+        reporter=row[5],
+        original=original,
+        first_seen=row[12],
+        last_seen=row[13],
+        client_packets=int(row[14]),
+        server_packets=int(row[15]),
+        client_bytes=int(row[16]),
+        server_bytes=int(row[17]),
+        client_payload_bytes=int(row[18]),
+        server_payload_bytes=int(row[19]),
+        connections=int(row[20]),
+        state=row[21],
+        application=row[22],
+        direction=row[23],
+        encryption=encryption,
+        vlan=vlan,
+        tunnel=tunnel,
+        verdict=row[25],
+        staged=row[26],
+    )
+
+
+def _workload(id: str) -> str | None:
+    return None if id.startswith(("host:", "external:")) else id
+
+
+def where_of(query: FlowQuery) -> tuple[str, list[Any]]:
+    """What a single delta must fulfil; raises UsageError for an edge id that is none."""
+    conditions: list[str] = []
+    values: list[Any] = []
+    if query.workload is not None:
+        conditions.append("(source = ? or destination = ?)")
+        values += [query.workload, query.workload]
+    if query.edge is not None:
+        condition, more = _edge(query.edge)
+        conditions.append(condition)
+        values += more
+    for condition, value in (
+        ("seen >= ?", query.since),
+        ("seen < ?", query.until),
+        ("port = ?", query.port),
+        ("protocol = ?", query.protocol),
+        ("reporter = ?", query.reporter),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    return " and ".join(conditions) or "true", values
+
+
+def having_of(query: FlowQuery) -> tuple[str, list[Any]]:
+    """What a whole conversation must fulfil; raises UsageError for a cursor that is none."""
+    conditions: list[str] = []
+    values: list[Any] = []
+    if query.encryption is not None:
+        known = "max(encryption) filter (encryption <> 'unknown')"
+        conditions.append(f"coalesce({known}, 'unknown') = ?")
+        values.append(query.encryption)
+    if query.verdict is not None:
+        conditions.append("arg_max(verdict, seen) = ?")
+        values.append(query.verdict)
+    if query.cursor is not None:
+        newest, _, connection = query.cursor.partition("-")
+        if not (newest.isdecimal() and connection.isdecimal() and len(query.cursor) < 48):
+            raise UsageError("the cursor is not one that an answer before gave")
+        conditions.append("(newest < ? or (newest = ? and connection < ?))")
+        values += [int(newest), int(newest), int(connection)]
+    return " and ".join(conditions) or "true", values
+
+
+def _edge(id: str) -> tuple[str, list[Any]]:
+    ends, _, service = id.rpartition(":")
+    protocol, _, port = service.partition("/")
+    parts = ends.split(">")
+    if not (port == "None" or (port.isdecimal() and len(port) < 6)) or not 2 <= len(parts) <= 16:
+        raise UsageError(f"{id!r} is no edge id", "take one from `netwatch edges --json`")
+    # A name may itself contain ">": every place where the two ends may part is tried.
+    pairs = [(">".join(parts[:n]), ">".join(parts[n:])) for n in range(1, len(parts))]
+    either = " or ".join("(source = ? and destination = ?)" for _ in pairs)
+    number = NO_PORT if port == "None" else int(port)
+    values = [end for pair in pairs for end in pair]
+    return f"({either}) and protocol = ? and port = ?", [*values, protocol, number]

@@ -1,0 +1,109 @@
+"""Brings queued events to their receivers: once each, again later if a receiver is down.
+
+Every receiver has a thread of its own while something is due for it, so a slow one delays nobody
+else; the queue is in the store, so neither does a restart lose anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from netwatch.controller import webhook
+from netwatch.controller.records import Delivery, Receiver
+from netwatch.controller.store import Store
+from netwatch.model.times import SECOND
+
+# The example schedule of the Standard Webhooks specification, in seconds after each failed try.
+SCHEDULE_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+JITTER = 0.1  # of each pause, so that many receivers that failed together do not return together
+BATCH = 20  # messages to one receiver before its thread ends; the next tick starts another
+LONGEST_PAUSE_S = 86_400.0
+RECEIVERS_LIMIT = 32
+
+
+class Dispatcher:
+    """Sends what is due. `random` gives numbers in [0, 1) for the jitter."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        send: webhook.Send,
+        clock: Callable[[], int],
+        random: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._send = send
+        self._clock = clock
+        self._random = random
+        self._threads: dict[str, threading.Thread] = {}
+        self._stopping = threading.Event()
+
+    def start_due(self, now: int) -> None:
+        """Starts sending what is due at `now`; returns at once."""
+        if self._stopping.is_set():
+            return
+        self._threads = {id: t for id, t in self._threads.items() if t.is_alive()}
+        receivers = {receiver.id: receiver for receiver in self._store.receivers()}
+        for id, batch in self._store.due(now, BATCH).items():
+            if id in self._threads or id not in receivers:
+                continue
+            thread = threading.Thread(
+                target=self._deliver,
+                args=(receivers[id], batch),
+                name=f"webhook-{id}",
+                daemon=True,
+            )
+            self._threads[id] = thread
+            thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits until nothing is being sent; False if that took too long."""
+        for thread in list(self._threads.values()):
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads.values())
+
+    def stop(self, timeout_s: float) -> bool:
+        """Starts nothing more and waits for what is under way; the rest stays in the queue."""
+        self._stopping.set()
+        return self.join(timeout_s)
+
+    def _deliver(self, receiver: Receiver, batch: list[tuple[Delivery, str]]) -> None:
+        for delivery, body in batch:
+            if self._stopping.is_set():
+                return
+            content = body.encode()
+            now = self._clock()
+            headers = webhook.signed(delivery.id, now // SECOND, content, secret=receiver.secret)
+            answer = self._send(
+                webhook.Message(receiver.url, headers, content, receiver.allow_private)
+            )
+            now = self._clock()
+            outcome = after_try(delivery, answer, now, random=self._random())
+            self._store.save_delivery(outcome)
+            if answer.status == 410:
+                self._store.disable_receiver(receiver.id, "the receiver answered 410 Gone", now)
+                return
+            if outcome.state == "waiting":
+                return  # it is down: what follows would fail too, and is due at the next tick
+
+
+def after_try(delivery: Delivery, answer: webhook.Answer, now: int, *, random: float) -> Delivery:
+    """The delivery after one more try: delivered, failed for good, or due again.
+
+    2xx is success. Everything else, redirects included, is tried again by SCHEDULE_S; 410 is not.
+    Retry-After of 429 and 503 makes a pause longer, never shorter. `random` is in [0, 1).
+    """
+    attempts = delivery.attempts + 1
+    if answer.status is not None and 200 <= answer.status < 300:
+        return replace(delivery, state="delivered", attempts=attempts, ended=now, problem=None)
+    problem = answer.problem or f"the receiver answered {answer.status}"
+    if answer.status == 410 or attempts > len(SCHEDULE_S):
+        return replace(delivery, state="failed", attempts=attempts, ended=now, problem=problem)
+    pause_s = SCHEDULE_S[attempts - 1] * (1 + JITTER * random)
+    if answer.status in (429, 503) and answer.retry_after_s is not None:
+        pause_s = max(pause_s, min(answer.retry_after_s, LONGEST_PAUSE_S))
+    due = now + int(pause_s * SECOND)
+    return replace(delivery, attempts=attempts, due=due, problem=problem)

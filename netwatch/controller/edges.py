@@ -1,0 +1,84 @@
+"""The two reports of one conversation become one edge: the client's figures win, never a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from netwatch.controller.columns import Half
+from netwatch.controller.fleet import peer_of
+from netwatch.model.edge import Edge, Peer
+from netwatch.model.workload import Workload
+
+_Key = tuple[str, str, str, int | None]
+
+
+def edges_of(halves: Iterable[Half], known: Mapping[str, Workload]) -> tuple[Edge, ...]:
+    """Edges by id. `known` are all workloads by identity, those that went included.
+
+    Figures are the client side's where it reported, else the server's (semantics section 6).
+    Plaintext that either side proved is plaintext; what either host denied was denied.
+    """
+    sides: dict[_Key, dict[str, Half]] = {}
+    for half in halves:
+        key = (half.source, half.destination, half.protocol, half.port)
+        sides.setdefault(key, {})[half.side] = half
+    translated = _translated(sides)
+    peers: dict[str, Peer] = {}
+    edges = []
+    for (source, destination, protocol, port), both in sides.items():
+        if "client" not in both and (source, destination, protocol, port) in translated:
+            continue
+        for id in (source, destination):
+            if id not in peers:
+                peers[id] = peer_of(id, known)
+        edges.append(_edge(both, peers[source], peers[destination], known.get(destination)))
+    return tuple(sorted(edges, key=lambda edge: edge.id))
+
+
+def _translated(sides: Mapping[_Key, Mapping[str, Half]]) -> set[_Key]:
+    """Edges that a server reports from `host:A`, where A's own workload is known to be the client
+    through a published port: A's masquerade hid it. The host A itself, calling the same door, is
+    not told apart from its workload then.
+    """
+    return {
+        (f"host:{source.partition('/')[0]}", destination, protocol, port)
+        for (source, destination, protocol, port), both in sides.items()
+        if "client" in both and both["client"].original_port is not None and "/" in source
+    }
+
+
+def _edge(
+    both: Mapping[str, Half], source: Peer, destination: Peer, workload: Workload | None
+) -> Edge:
+    half = both.get("client") or both["server"]
+    halves = list(both.values())
+    documented = None
+    if workload is not None and half.port is not None:
+        documented = workload.documents(half.protocol, half.port)
+    plain = any(h.encryption == "plaintext" for h in halves)
+    return Edge(
+        source=source,
+        destination=destination,
+        protocol=half.protocol,
+        port=half.port,
+        original_port=next((h.original_port for h in halves if h.original_port), None),
+        connections=half.connections,
+        packets=half.packets,
+        bytes=half.bytes,
+        first_seen=min(h.first_seen for h in halves),
+        last_seen=max(h.last_seen for h in halves),
+        encryption="plaintext" if plain else half.encryption,
+        versions=half.versions,
+        applications=half.applications,
+        states=half.states,
+        direction="seen" if any(h.direction == "seen" for h in halves) else "guessed",
+        verdict=_strictest([h.verdict for h in halves]),
+        staged=_strictest([h.staged for h in halves]),
+        documented=documented.source if documented else None,
+    )
+
+
+def _strictest(verdicts: list[str | None]) -> str | None:
+    if "deny" in verdicts:
+        return "deny"
+    return next((verdict for verdict in verdicts if verdict is not None), None)

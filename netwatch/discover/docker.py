@@ -1,0 +1,298 @@
+"""Knows the containers of one Docker (or Podman) by its Engine API, before their first packet.
+
+One thread opens the event stream, then reads everything, then follows the events; when the stream
+ends or falls silent it starts over, so a lost event is repaired within IDLE_S. On `network
+connect` the address comes from `GET /networks/{id}`: the container's process does not exist yet,
+and `/containers/{id}/json` would wait until it does. Process ids, which only that call gives, are
+read by a second thread, so that a container with a stuck lock delays nobody; a third one hears
+from the kernel when the link is plugged in.
+
+Containers that share another's network (`--network container:X`) have its addresses, networks and
+interfaces: on the wire they can not be told apart. They stand behind their owner in the snapshot.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+import msgspec
+from docker import APIClient
+from docker.types import CancellableStream
+
+from netwatch.discover.census import Census
+from netwatch.discover.container import LIVE, Container, EngineNetwork, Event, Plug, network_of
+from netwatch.discover.engine import (
+    CALL_S,
+    FAILURES,
+    connect,
+    containers,
+    event_lines,
+    image_by_id,
+    network_by_id,
+    networks,
+    pid_of,
+    reason_of,
+)
+from netwatch.discover.links import (
+    await_change,
+    default_uplinks,
+    ends_of,
+    host_addresses,
+    link_changes,
+)
+from netwatch.model.snapshot import Snapshot
+from netwatch.settings import Settings
+
+FIRST_S, LOCATED_S = 4.0, 0.9  # `start` waits so long for the first reading, and for process ids
+IDLE_S = 30.0  # silence on the event stream after which everything is read again
+LOOK_S = 0.5  # between two looks of the thread of links at whether we close
+RETRY_S, RETRY_MOST_S = 0.05, 2.0
+
+
+class DockerSource:
+    """A `Source` for the containers of the engine at the socket `path`, under the name `host`."""
+
+    def __init__(self, path: str, host: str, *, uplinks: tuple[str, ...] = ()) -> None:
+        self._path = path
+        self._host = host
+        self._uplinks = uplinks
+        self._out = uplinks
+        self._addresses: tuple[str, ...] = ()
+        self._census = Census()
+        self._lock = threading.Lock()  # guards the census and the order of snapshots
+        self._snapshot = Snapshot(host, problem=f"Docker does not answer at {path}: not yet")
+        self._changed: Callable[[], None] = lambda: None
+        self._closing = threading.Event()
+        self._known = threading.Event()  # the first reading is complete, or failed
+        self._located = threading.Event()  # the process ids of that reading too
+        self._stream: CancellableStream | None = None
+        self._unlocated: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._threads = (
+            threading.Thread(target=self._watch, name="docker events", daemon=True),
+            threading.Thread(target=self._locate, name="docker process ids", daemon=True),
+            threading.Thread(target=self._listen, name="docker links", daemon=True),
+        )
+
+    def start(self, changed: Callable[[], None]) -> None:
+        """Begin to watch; returns within 5 s, with everything read or with a problem."""
+        self._changed = changed
+        for thread in self._threads:
+            thread.start()
+        if not self._known.wait(FIRST_S):
+            self._fail("no answer in time")
+        self._located.wait(LOCATED_S)
+
+    def snapshot(self) -> Snapshot:
+        """What is known now; while the engine does not answer, what was known before."""
+        return self._snapshot
+
+    def close(self) -> None:
+        """Stop watching; a call under way ends by its own time limit."""
+        self._closing.set()
+        self._unlocated.put(None)
+        self._cut()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(CALL_S + 1)
+
+    def _cut(self) -> None:
+        with suppress(OSError, AttributeError):  # it may end by itself at the same moment
+            if self._stream is not None:
+                self._stream.close()
+
+    # the event thread
+
+    def _watch(self) -> None:
+        wait_s = RETRY_S
+        while not self._closing.is_set():
+            try:
+                with closing(connect(self._path)) as engine:
+                    self._follow(engine)
+                wait_s = RETRY_S
+            except FAILURES as error:
+                if not self._closing.is_set():
+                    self._fail(reason_of(error))
+                    self._known.set()
+                    self._located.set()
+                wait_s = min(2 * wait_s, RETRY_MOST_S)
+            self._closing.wait(wait_s)
+
+    def _follow(self, engine: APIClient) -> None:
+        """One life of the event stream: opened first, so that nothing falls in between."""
+        url = f"{engine.base_url}/v{engine.api_version}/events"
+        with engine.get(url, stream=True, timeout=(CALL_S, IDLE_S)) as response:
+            response.raise_for_status()
+            lines = response.iter_lines(chunk_size=None)
+            self._stream = CancellableStream(lines, response)
+            if self._closing.is_set():
+                return
+            self._read_all(engine)
+            for line in self._stream:
+                self._apply(engine, msgspec.json.decode(line, type=Event))
+
+    def _read_all(self, engine: APIClient) -> None:
+        listed = containers(engine, {})
+        networks = {}
+        for summary in msgspec.convert(engine.networks(), list[EngineNetwork]):
+            network = network_by_id(engine, summary.id)
+            if network is not None:
+                networks[network.id] = network
+        with self._lock:
+            self._census.containers = {container.id: container for container in listed}
+            self._census.networks = networks
+            self._census.pids.clear()
+            self._census.ends.clear()
+        for container in listed:
+            self._read_image(engine, container)
+        with self._lock:
+            self._census.forget_unused()
+        self._publish_host()
+        self._known.set()
+        for container in listed:
+            if container.state in LIVE:
+                self._unlocated.put(container.id)
+        self._unlocated.put("")  # behind all of them: the first reading is complete
+
+    def _apply(self, engine: APIClient, event: Event) -> None:
+        attributes = event.actor.attributes or {}
+        match event.type, event.action:
+            case "container", "create" | "rename" | "start":
+                self._read_container(engine, event.actor.id, started=event.action == "start")
+            case "container", "die":
+                self._ended(event.actor.id)
+            case "container", "destroy":
+                self._ended(event.actor.id)
+                self._census.containers.pop(event.actor.id, None)
+            case "network", "connect":
+                self._connected(engine, attributes.get("container", ""), event.actor.id)
+            case "network", "disconnect":
+                with self._lock:
+                    self._census.unplug(attributes.get("container", ""), event.actor.id)
+                self._publish()
+            case "network", "create" | "destroy" | "remove":
+                self._read_network(engine, event.actor.id)
+                self._publish_host()
+
+    def _connected(self, engine: APIClient, container: str, network: str) -> None:
+        if container not in self._census.containers:
+            self._read_container(engine, container, started=False)
+        with self._lock:
+            self._census.unplug(container, network)  # whatever was there before
+        self._read_network(engine, network)
+        self._publish()
+
+    def _ended(self, container: str) -> None:
+        with self._lock:
+            self._census.ended(container)
+        self._publish()
+
+    def _read_container(self, engine: APIClient, container: str, *, started: bool) -> None:
+        for found in containers(engine, {"id": [container]}):
+            self._read_image(engine, found)
+            with self._lock:
+                self._census.containers[found.id] = found
+            if started:
+                self._unlocated.put(found.id)
+        self._publish()
+
+    def _read_image(self, engine: APIClient, container: Container) -> None:
+        """An image never changes under its id, so each is read once."""
+        if container.image_id in self._census.images:
+            return
+        try:
+            image = msgspec.convert(engine.inspect_image(container.image_id), Image)
+        except (NotFound, msgspec.ValidationError):
+            image = Image()  # removed by force, or written by a stranger: it documents nothing
+        with self._lock:
+            self._census.images[container.image_id] = image
+
+    def _read_network(self, engine: APIClient, network: str) -> None:
+        found = network_by_id(engine, network)
+        with self._lock:
+            if found is None:
+                self._census.networks.pop(network, None)
+            else:
+                self._census.networks[network] = found
+
+    # the thread of process ids
+
+    def _locate(self) -> None:
+        while (container := self._unlocated.get()) is not None:
+            # the event thread meets and reports the same trouble, and then reads everything anew
+            with suppress(*FAILURES), closing(connect(self._path)) as engine:
+                while container:
+                    self._read_pid(engine, container)
+                    container = self._unlocated.get()
+            if container is None:
+                return
+            self._located.set()
+
+    def _read_pid(self, engine: APIClient, container: str) -> None:
+        try:
+            pid = msgspec.convert(engine.inspect_container(container), Inspected).state.pid
+        except NotFound:
+            return
+        with self._lock:
+            known = self._census.containers.get(container)
+            if not pid or known is None or known.state not in LIVE:
+                return
+            self._census.pids[container] = pid
+        self._replace(problem=self._snapshot.problem)
+
+    # the thread of links
+
+    def _listen(self) -> None:
+        """The engine plugs a link in after it told the address, and before the first packet."""
+        with link_changes() as changes:
+            while not self._closing.is_set():
+                if await_change(changes, LOOK_S) and self._unfound():
+                    self._replace(problem=self._snapshot.problem)
+
+    # what all of them may do
+
+    def _unfound(self) -> set[Plug]:
+        with self._lock:
+            return self._census.plugs() - self._census.ends.keys()
+
+    def _publish(self) -> None:
+        self._replace(problem=None)
+
+    def _publish_host(self) -> None:
+        with suppress(OSError):  # a kernel that says nothing of its links leaves us the old ones
+            self._addresses = host_addresses()
+            self._out = self._uplinks or default_uplinks()
+        self._publish()
+
+    def _fail(self, reason: str) -> None:
+        self._replace(problem=f"Docker does not answer at {self._path}: {reason}")
+
+    def _replace(self, *, problem: str | None) -> None:
+        with self._lock:
+            census = self._census
+            missing = census.plugs() - census.ends.keys()
+            with suppress(OSError):
+                census.ends.update(ends_of(missing) if missing else {})
+            snapshot = Snapshot(
+                self._host,
+                workloads=census.workloads(self._host),
+                networks=tuple(map(network_of, census.networks.values())),
+                addresses=self._addresses,
+                uplinks=self._out,
+                problem=problem,
+            )
+            different = snapshot != self._snapshot
+            self._snapshot = snapshot
+        if different:
+            self._changed()
+
+
+def find_docker(settings: Settings) -> DockerSource | None:
+    """The source for the engine of the settings, or None where its socket does not exist."""
+    if not Path(settings.docker_socket).exists():
+        return None
+    uplinks = tuple(name.strip() for name in settings.uplinks.split(",") if name.strip())
+    return DockerSource(settings.docker_socket, settings.host, uplinks=uplinks)

@@ -1,0 +1,203 @@
+"""What rtnetlink says of this host: its links, its addresses, and the way out.
+
+A container's host-side link is found by the MAC address that the runtime gives to the other end.
+That address is read from here, through the peer's namespace id, so nothing is entered (no
+CAP_SYS_ADMIN, no process id) and the link is known before the container's process exists.
+
+The messages are packed by hand (linux/rtnetlink.h, linux/if_link.h): at every container event a
+library would cost more than all other work.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from netwatch.discover.container import Plug
+from netwatch.model.workload import Interface
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+RTM_NEWLINK, RTM_GETLINK = 16, 18
+RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER = 1, 3, 5, 10
+RTMGRP_LINK = 1
+IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 37, 46  # the latter since Linux 4.15
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+RTA_DST, RTA_OIF, RTA_TABLE = 1, 4, 15
+RT_TABLE_MAIN, RTN_UNICAST, RT_SCOPE_LINK = 254, 1, 253
+ATTRIBUTE_TYPE = 0x3FFF  # without the flags NESTED and NET_BYTEORDER
+RECEIVE = 1 << 16
+DEADLINE_S = 2.0
+
+_HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interface; `peer` is the other end of a veth, in the namespace `peer_namespace`."""
+
+    index: int
+    name: str
+    mac: str
+    bridge: int | None
+    peer: int | None
+    peer_namespace: int | None
+
+
+def ends_of(wanted: Collection[Plug]) -> dict[Plug, Interface]:
+    """The host-side links whose other end is plugged in there, as far as they exist.
+
+    The newest links are asked first, so one new container costs one question however many run.
+    """
+    ends: dict[Plug, Interface] = {}
+    with _open() as route:
+        found = {link.index: link for link in _links(route)}
+        bridges = {bridge for bridge, _ in wanted}
+        for link in sorted(found.values(), key=lambda link: -link.index):
+            bridge = found.get(link.bridge or 0)
+            if bridge is None or bridge.name not in bridges or link.peer is None:
+                continue
+            if len(ends) == len(wanted):
+                break
+            peer = _peer(route, link, found)
+            if peer is not None and (bridge.name, peer.mac) in wanted:
+                ends[bridge.name, peer.mac] = Interface(link.name, link.index, bridge.name)
+    return ends
+
+
+def link_changes() -> socket.socket:
+    """A socket that becomes readable when a link of this namespace changes; see `await_change`."""
+    changes = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    )
+    changes.bind((0, RTMGRP_LINK))
+    return changes
+
+
+def await_change(changes: socket.socket, within_s: float) -> bool:
+    """Whether a link changed within that time; what piled up counts as one change."""
+    if not select.select([changes], [], [], within_s)[0]:
+        return False
+    try:
+        while changes.recv(RECEIVE, socket.MSG_DONTWAIT):
+            continue
+    except OSError:  # empty again, or ENOBUFS: some were lost, which is a change too
+        return True
+    return True
+
+
+def host_addresses() -> tuple[str, ...]:
+    """Every address of this host but loopback and link-local ones, as text, sorted."""
+    found = set()
+    with _open() as route:
+        request = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+        for body in _ask(route, RTM_GETADDR, request, RTM_NEWADDR):
+            family, _, _, scope, _ = _ADDRESS.unpack_from(body)
+            attributes = _attributes(body, _ADDRESS.size)
+            raw = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+            if raw and scope < RT_SCOPE_LINK and family in (socket.AF_INET, socket.AF_INET6):
+                found.add(socket.inet_ntop(family, raw))
+    return tuple(sorted(found))
+
+
+def default_uplinks() -> tuple[str, ...]:
+    """The interfaces of the default routes of the main table, of both families, sorted."""
+    with _open() as route:
+        names = {link.index: link.name for link in _links(route)}
+        found = set()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for body in _ask(route, RTM_GETROUTE, request, RTM_NEWROUTE):
+                _, bits, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+                attributes = _attributes(body, _ROUTE.size)
+                out = attributes.get(RTA_OIF)
+                if bits == 0 and table == RT_TABLE_MAIN and kind == RTN_UNICAST and out:
+                    found.add(names.get(int.from_bytes(out, "little"), ""))
+    return tuple(sorted(found - {"", "lo"}))
+
+
+def _open() -> socket.socket:
+    route = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    )
+    route.settimeout(DEADLINE_S)
+    return route
+
+
+def _links(route: socket.socket) -> Iterator[Link]:
+    request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    for body in _ask(route, RTM_GETLINK, request, RTM_NEWLINK):
+        yield _link(body)
+
+
+def _peer(route: socket.socket, link: Link, here: dict[int, Link]) -> Link | None:
+    """The other end of a veth, or None where it is gone or the kernel does not say."""
+    if link.peer_namespace is None:
+        return here.get(link.peer or 0)
+    target = struct.pack("=HHi", 8, IFLA_TARGET_NETNSID, link.peer_namespace)
+    request = _LINK.pack(socket.AF_UNSPEC, 0, link.peer, 0, 0) + target
+    try:
+        return next((_link(body) for body in _ask(route, RTM_GETLINK, request, None)), None)
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP):
+            return None
+        raise
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, _, _ = _LINK.unpack_from(body)
+    attributes = _attributes(body, _LINK.size)
+    return Link(
+        index,
+        attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
+        attributes.get(IFLA_ADDRESS, b"").hex(":"),
+        _number(attributes.get(IFLA_MASTER)),
+        _number(attributes.get(IFLA_LINK)),
+        _number(attributes.get(IFLA_LINK_NETNSID)),
+    )
+
+
+def _number(raw: bytes | None) -> int | None:
+    return None if raw is None else int(struct.unpack("=i", raw)[0])
+
+
+def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
+    found = {}
+    while offset + _ATTRIBUTE.size <= len(body):
+        size, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if size < _ATTRIBUTE.size:
+            break
+        found[kind & ATTRIBUTE_TYPE] = body[offset + _ATTRIBUTE.size : offset + size]
+        offset += (size + 3) & ~3
+    return found
+
+
+def _ask(route: socket.socket, kind: int, request: bytes, dumped: int | None) -> Iterator[bytes]:
+    """The bodies that answer a request; `dumped` None asks for one object. Raises OSError."""
+    flags = NLM_F_REQUEST | (NLM_F_DUMP if dumped is not None else 0)
+    route.send(_HEADER.pack(_HEADER.size + len(request), kind, flags, 0, 0) + request)
+    while True:
+        data = route.recv(RECEIVE)
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            size, got, _, _, _ = _HEADER.unpack_from(data, offset)
+            body = data[offset + _HEADER.size : offset + size]
+            if got == NLMSG_DONE:
+                return
+            if got == NLMSG_ERROR:
+                code = -struct.unpack_from("=i", body)[0]
+                raise OSError(code, "rtnetlink refused a request")
+            yield body
+            offset += (size + 3) & ~3
+        if dumped is None:
+            return

@@ -1,0 +1,62 @@
+"""JA4: the client fingerprint by FoxIO (BSD 3-clause; the rest of the JA4+ family is not).
+
+Source: technical_details/JA4.md of FoxIO-LLC/ja4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from netwatch.dissect.hello import ALPN, GREASE, SERVER_NAME, ClientHello
+
+_VERSIONS = {
+    0x0304: "13",
+    0x0303: "12",
+    0x0302: "11",
+    0x0301: "10",
+    0x0300: "s3",
+    0x0002: "s2",
+    0xFEFF: "d1",
+    0xFEFD: "d2",
+    0xFEFC: "d3",
+}
+_NOTHING = "000000000000"
+
+
+def ja4(hello: ClientHello, *, transport: str = "t") -> str:
+    """The fingerprint; `transport` is t (TCP), q (QUIC) or d (DTLS)."""
+    ciphers = [number for number in hello.ciphers if number not in GREASE]
+    extensions = [number for number in hello.extensions if number not in GREASE]
+    versions = [number for number in hello.versions if number not in GREASE]
+    version = _VERSIONS.get(max(versions) if versions else hello.version, "00")
+    name = "d" if SERVER_NAME in hello.extensions else "i"
+    head = (
+        f"{transport}{version}{name}{min(len(ciphers), 99):02d}{min(len(extensions), 99):02d}"
+        f"{_alpn(hello.alpn)}"
+    )
+    hashed = [number for number in extensions if number not in (SERVER_NAME, ALPN)]
+    signatures = [number for number in hello.signature_algorithms if number not in GREASE]
+    tail = _joined(sorted(hashed))
+    if signatures:
+        tail += f"_{_joined(signatures)}"
+    return f"{head}_{_hash(_joined(sorted(ciphers)))}_{_hash(tail) if extensions else _NOTHING}"
+
+
+def _alpn(names: tuple[bytes, ...]) -> str:
+    """First and last character of the first name, of its hexadecimal form if not alphanumeric."""
+    first = names[0] if names else b""
+    if not first:
+        return "00"
+    ends = bytes((first[0], first[-1]))
+    if not ends.isalnum():
+        return first.hex()[0] + first.hex()[-1]
+    return ends.decode("ascii")
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return ",".join([f"{number:04x}" for number in numbers])
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:12] if text else _NOTHING

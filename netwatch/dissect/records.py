@@ -1,0 +1,94 @@
+"""One direction of a TLS connection: its records, and the handshake messages they carry.
+
+Records and messages are two framings that know nothing of each other: a message may span records,
+and a record may hold several messages (RFC 8446 section 5.1). What follows the switch to
+encryption is counted, not read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23
+CLIENT_HELLO, SERVER_HELLO, CERTIFICATE, SERVER_KEY_EXCHANGE = 1, 2, 11, 12
+SERVER_HELLO_DONE, CLIENT_KEY_EXCHANGE = 14, 16
+
+# RFC 5246 section 6.2.3: 2^14 of content and 2048 of expansion. Records are never longer.
+_LONGEST = (1 << 14) + 2048
+_FATAL, _CLOSE_NOTIFY = 2, 0
+
+
+@dataclass(slots=True)
+class Direction:
+    """What one end said. `sealed`: it switched to encryption by ChangeCipherSpec. `data`: it sent
+    records of application data. `failed`: it gave up in the clear. `broken`: bytes that are no
+    record follow. `records` counts whole ones; `messages` are (type, body, whole).
+    """
+
+    records: int = 0
+    sealed: bool = False
+    data: bool = False
+    failed: bool = False
+    broken: bool = False
+    messages: list[tuple[int, bytes, bool]] = field(default_factory=list)
+
+    def message(self, kind: int) -> bytes | None:
+        """The body of the first whole message of a type."""
+        for each, body, whole in self.messages:
+            if each == kind and whole:
+                return body
+        return None
+
+    def protected(self) -> bool:
+        """Whether it sent anything that only an agreed key can have sealed."""
+        return self.sealed or self.data
+
+
+def starts_like_tls(data: bytes) -> bool:
+    """Whether these can be the first bytes of a record of SSLv3 to TLS 1.3; cheap."""
+    return len(data) > 5 and data[0] in (20, 21, 22, 23) and data[1] == 3 and data[2] < 5
+
+
+def direction(data: bytes) -> Direction:
+    """Read what one end said, up to where the bytes end or stop being records."""
+    seen = Direction()
+    handshake = bytearray()
+    at, end = 0, len(data)
+    while at + 5 <= end:
+        kind, length = data[at], (data[at + 3] << 8) | data[at + 4]
+        known = CHANGE_CIPHER_SPEC <= kind <= APPLICATION_DATA
+        if not known or data[at + 1] != 3 or data[at + 2] > 4 or length > _LONGEST:
+            seen.broken = True
+            break
+        fragment = data[at + 5 : at + 5 + length]
+        at += 5 + length
+        seen.records += at <= end
+        if kind == HANDSHAKE:
+            # After the switch these are encrypted; after a HelloRetryRequest the next hello is
+            # not, and its first byte tells (RFC 8446 appendix D.4).
+            if not seen.sealed or fragment[:2] in (b"\x01\x00", b"\x02\x00"):
+                handshake += fragment
+        else:
+            _note(seen, kind, fragment)
+    _split(seen, bytes(handshake))
+    return seen
+
+
+def _note(seen: Direction, kind: int, fragment: bytes) -> None:
+    if kind == CHANGE_CIPHER_SPEC:
+        seen.sealed = seen.sealed or fragment == b"\x01"
+        seen.broken = seen.broken or fragment not in (b"", b"\x01")
+    elif kind == APPLICATION_DATA:
+        seen.data = True
+    elif len(fragment) == 2 and not seen.protected():
+        # Warnings such as "unrecognized name" do not end a handshake.
+        seen.failed = seen.failed or fragment[0] == _FATAL or fragment[1] == _CLOSE_NOTIFY
+
+
+def _split(seen: Direction, handshake: bytes) -> None:
+    at, end = 0, len(handshake)
+    while at + 4 <= end:
+        length = int.from_bytes(handshake[at + 1 : at + 4], "big")
+        body = handshake[at + 4 : at + 4 + length]
+        seen.messages.append((handshake[at], body, len(body) == length))
+        at += 4 + length

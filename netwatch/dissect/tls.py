@@ -1,0 +1,199 @@
+"""What the two directions of a TLS connection prove together.
+
+"Encrypted" is said only if a server's choice was seen (or a client acted on one), both ends did
+not give up afterwards, something sealed followed, and the chosen suite does encrypt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netwatch.dissect import records
+from netwatch.dissect.certificate import certificate
+from netwatch.dissect.ciphers import CIPHERS, CLEAR, GROUPS
+from netwatch.dissect.hello import (
+    EARLY_DATA,
+    ClientHello,
+    Malformed,
+    ServerHello,
+    client_hello,
+    server_hello,
+    text,
+)
+from netwatch.dissect.ja3 import ja3, ja3s
+from netwatch.dissect.ja4 import ja4
+from netwatch.dissect.records import Direction
+from netwatch.model.flow import Certificate, Encryption
+
+_TLS13 = 0x0304
+_VERSIONS = {
+    0x0300: "SSLv3",
+    0x0301: "TLSv1.0",
+    0x0302: "TLSv1.1",
+    0x0303: "TLSv1.2",
+    _TLS13: "TLSv1.3",
+}
+_NAMED_CURVE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What was understood. `client` and `server` are None where that end's hello was not seen."""
+
+    client: ClientHello | None
+    server: ServerHello | None
+    encryption: Encryption
+    finished: bool
+
+
+def negotiation(said_client: bytes, said_server: bytes) -> Handshake | None:
+    """Judge the first bytes of both directions; None if neither holds records of TLS."""
+    client, server = _direction(said_client), _direction(said_server)
+    if client is None and server is None:
+        return None
+    offered = _client_hello(client)
+    chosen = _server_hello(server)
+    if offered is None and chosen is None:
+        return _middle(client or Direction(), server or Direction())
+    client, server = client or Direction(), server or Direction()
+    if chosen is None or chosen.retry:
+        status, proof = _status_one_way(offered, client, server)
+    else:
+        status, proof = _status(offered, chosen, client, server)
+    shown = _certificate(server)
+    encryption = _encryption(offered, chosen, server, shown, status=status, proof=proof)
+    failed = client.failed or server.failed or client.broken or server.broken
+    return Handshake(
+        offered, chosen, encryption, failed or _settled(offered, chosen, client, server, shown)
+    )
+
+
+def _direction(said: bytes) -> Direction | None:
+    return records.direction(said) if records.starts_like_tls(said) else None
+
+
+def _client_hello(client: Direction | None) -> ClientHello | None:
+    body = client.message(records.CLIENT_HELLO) if client else None
+    try:
+        return client_hello(body) if body is not None else None
+    except Malformed:
+        return None
+
+
+def _server_hello(server: Direction | None) -> ServerHello | None:
+    """The last ServerHello: the one that answers a HelloRetryRequest counts."""
+    found = None
+    for kind, body, whole in server.messages if server else ():
+        if kind == records.SERVER_HELLO and whole:
+            try:
+                found = server_hello(body)
+            except Malformed:
+                return found
+    return found
+
+
+def _version(chosen: ServerHello) -> int:
+    return chosen.supported_version or chosen.version
+
+
+def _status(
+    offered: ClientHello | None, chosen: ServerHello, client: Direction, server: Direction
+) -> tuple[str, str]:
+    """Status and proof where the server's choice was seen."""
+    honest = chosen.cipher in CIPHERS and (offered is None or chosen.cipher in offered.ciphers)
+    sound = _version(chosen) in _VERSIONS and not (client.broken or server.broken)
+    gave_up = client.failed or server.failed
+    if gave_up or not honest or not sound or not (client.protected() or server.protected()):
+        return "unknown", "negotiation"
+    proof = "negotiation" if offered is None else "handshake"
+    return ("plaintext" if chosen.cipher in CLEAR else "encrypted"), proof
+
+
+def _status_one_way(
+    offered: ClientHello | None, client: Direction, server: Direction
+) -> tuple[str, str]:
+    """Status and proof where only the client was seen: a hello alone is an offer, no more.
+
+    A client that switches to encryption has a server's answer; early data is sent without one.
+    """
+    answered = client.protected() and (
+        client.message(records.CLIENT_KEY_EXCHANGE) is not None
+        or (offered is not None and EARLY_DATA not in offered.extensions)
+    )
+    sound = not (client.broken or client.failed or server.broken or server.failed)
+    if offered is None or not answered or not sound or CLEAR.intersection(offered.ciphers):
+        return "unknown", "negotiation"
+    return "encrypted", "negotiation"
+
+
+def _encryption(
+    offered: ClientHello | None,
+    chosen: ServerHello | None,
+    server: Direction,
+    shown: Certificate | None,
+    *,
+    status: str,
+    proof: str,
+) -> Encryption:
+    agreed = chosen if chosen is not None and not chosen.retry else None
+    return Encryption(
+        status=status,
+        proof=proof,
+        protocol="tls",
+        version=_VERSIONS.get(_version(agreed)) if agreed else None,
+        cipher=CIPHERS.get(agreed.cipher) if agreed else None,
+        group=_group(agreed, server) if agreed else None,
+        server_name=offered.server_name if offered else None,
+        alpn_offered=tuple(text(name) for name in offered.alpn) if offered else (),
+        alpn=text(agreed.alpn) if agreed and agreed.alpn is not None else None,
+        ja3=ja3(offered) if offered else None,
+        ja3s=ja3s(agreed) if agreed else None,
+        ja4=ja4(offered) if offered else None,
+        certificate=shown,
+    )
+
+
+def _group(chosen: ServerHello, server: Direction) -> str | None:
+    if chosen.group is not None:
+        return GROUPS.get(chosen.group)
+    body = server.message(records.SERVER_KEY_EXCHANGE)
+    elliptic = "_ECDH" in CIPHERS.get(chosen.cipher, "")
+    if body is None or len(body) < 3 or not elliptic or body[0] != _NAMED_CURVE:
+        return None
+    return GROUPS.get((body[1] << 8) | body[2])
+
+
+def _certificate(server: Direction) -> Certificate | None:
+    """The first of the chain, also if the rest of a long chain was not seen (RFC 5246 7.4.2)."""
+    for kind, body, _ in server.messages:
+        if kind == records.CERTIFICATE and len(body) > 6:
+            length = int.from_bytes(body[3:6], "big")
+            if 0 < length <= len(body) - 6:
+                return certificate(body[6 : 6 + length])
+    return None
+
+
+def _settled(
+    offered: ClientHello | None,
+    chosen: ServerHello | None,
+    client: Direction,
+    server: Direction,
+    shown: Certificate | None,
+) -> bool:
+    """Whether more bytes can not change the answer."""
+    if offered is None or chosen is None or chosen.retry:
+        return False
+    if _version(chosen) == _TLS13 or server.protected():
+        return client.protected() or server.protected()
+    done = server.message(records.SERVER_HELLO_DONE) is not None
+    return client.protected() and (done or shown is not None)
+
+
+def _middle(client: Direction, server: Direction) -> Handshake | None:
+    """Records without a hello: a capture that began too late. Their type is only a claim."""
+    whole = client.records + server.records
+    if whole < 2 or client.broken or server.broken:
+        return None
+    return Handshake(
+        None, None, Encryption(status="unknown", proof="content", protocol="tls"), False
+    )

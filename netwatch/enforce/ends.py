@@ -1,0 +1,188 @@
+"""Who is where: every address that rules can speak of, and who stands behind it.
+
+An end is one address, because networks in policies match addresses; ends that no policy can tell
+apart form a group, and whatever is decided for one member holds for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from netwatch.enforce.regions import family_of
+from netwatch.model.snapshot import Neighbour, Snapshot
+from netwatch.model.workload import Workload
+from netwatch.policy.ir import NetworkPeer, Party, Policy, Selector, WorkloadPeer
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Ends of one family that every policy treats alike. `name` is stable while policies are."""
+
+    name: str
+    family: int
+    party: Party
+    addresses: tuple[str, ...]
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A host that hides its workloads behind its own addresses (NAT)."""
+
+    address: str
+    family: int
+    workloads: tuple[Workload, ...]
+
+
+def policy_peers(policies: Iterable[Policy]) -> list[WorkloadPeer | NetworkPeer]:
+    """Every peer of every rule that can tell one workload or address from another."""
+    return [
+        peer
+        for policy in policies
+        for rule in (*policy.ingress, *policy.egress)
+        for peer in rule.peers
+        if isinstance(peer, WorkloadPeer | NetworkPeer)
+    ]
+
+
+def networks_named(policies: Iterable[Policy]) -> tuple[str, ...]:
+    """Every CIDR and exception that the policies speak of, sorted."""
+    found = {
+        text
+        for peer in policy_peers(policies)
+        if isinstance(peer, NetworkPeer)
+        for text in (peer.cidr, *peer.excepts)
+    }
+    return tuple(sorted(found))
+
+
+def host_addresses(snapshot: Snapshot) -> tuple[str, ...]:
+    """The host's own addresses, those on its bridges included."""
+    gateways = (gateway for network in snapshot.networks for gateway in network.gateways)
+    return tuple(sorted({*snapshot.addresses, *gateways}))
+
+
+def in_local_subnet(snapshot: Snapshot, address: str) -> bool:
+    """Whether the address lies in a subnet of one of this host's networks."""
+    return any(
+        family_of(subnet) == family_of(address)
+        and ip_address(address) in ip_network(subnet, strict=False)
+        for network in snapshot.networks
+        for subnet in network.subnets
+    )
+
+
+def remote_parties(snapshot: Snapshot) -> list[Party]:
+    """Workloads of other hosts whose own addresses reach us (routed, in no local subnet)."""
+    return [
+        Party(workload, address)
+        for neighbour in snapshot.neighbours
+        if neighbour.routed
+        for workload in neighbour.workloads
+        if not workload.host_network
+        for address in workload.addresses
+        if not in_local_subnet(snapshot, address)
+    ]
+
+
+def gates(snapshot: Snapshot) -> list[Gate]:
+    """Hosts with workloads that are only to be seen as the host's own addresses."""
+    return [
+        Gate(address, family_of(address), hidden)
+        for neighbour in snapshot.neighbours
+        if (hidden := _hidden(snapshot, neighbour))
+        for address in neighbour.addresses
+        if not in_local_subnet(snapshot, address)
+    ]
+
+
+def _hidden(snapshot: Snapshot, neighbour: Neighbour) -> tuple[Workload, ...]:
+    return tuple(
+        workload
+        for workload in neighbour.workloads
+        if not workload.host_network
+        and (
+            not neighbour.routed
+            or any(in_local_subnet(snapshot, address) for address in workload.addresses)
+        )
+    )
+
+
+def groups(policies: tuple[Policy, ...], snapshot: Snapshot, *, salt: str) -> list[Group]:
+    """All ends of this host and its routed neighbours, grouped; `salt` names the policies."""
+    local = [
+        Party(workload, address)
+        for workload in snapshot.workloads
+        if not workload.host_network
+        for address in workload.addresses
+    ]
+    host = [Party(None, address, host=True) for address in host_addresses(snapshot)]
+    marks = Marks.of(policies)
+    members: dict[tuple[object, ...], list[Party]] = {}
+    taken: set[str] = set()
+    for parties, place in ((local, "local"), (host, "host"), (remote_parties(snapshot), "remote")):
+        for party in parties:
+            assert party.address is not None
+            if party.address not in taken:  # one address is one end, whoever claims it twice
+                taken.add(party.address)
+                members.setdefault((place, *marks.told(party)), []).append(party)
+    return [
+        Group(
+            name=hashlib.sha256(f"{salt}{mark!r}".encode()).hexdigest()[:12],
+            family=family_of(parties[0].address or ""),
+            party=parties[0],
+            addresses=tuple(sorted(party.address or "" for party in parties)),
+            local=mark[0] == "local",
+        )
+        for mark, parties in members.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What policies can tell ends apart by: selectors, networks and names of ports."""
+
+    selectors: tuple[Selector, ...]
+    networks: tuple[str, ...]
+    ports: frozenset[str]
+
+    @classmethod
+    def of(cls, policies: tuple[Policy, ...]) -> Marks:
+        """The marks that these policies use, each once."""
+        peers = policy_peers(policies)
+        selectors = [policy.subject for policy in policies]
+        selectors += [peer.workloads for peer in peers if isinstance(peer, WorkloadPeer)]
+        names = {
+            port.name
+            for policy in policies
+            for rule in (*policy.ingress, *policy.egress)
+            for port in rule.ports
+            if port.name is not None
+        }
+        return cls(tuple(dict.fromkeys(selectors)), networks_named(policies), frozenset(names))
+
+    def told(self, party: Party) -> tuple[object, ...]:
+        """Equal for two parties exactly if no policy can tell them apart."""
+        address = party.address or ""
+        family = family_of(address)
+        number = ip_address(address)
+        within = tuple(
+            text
+            for text in self.networks
+            if family_of(text) == family and number in ip_network(text, strict=False)
+        )
+        if party.workload is None:
+            return family, within
+        labels = party.workload.label_values()
+        selected = "".join("01"[selector.matches(labels)] for selector in self.selectors)
+        named = tuple(
+            sorted(
+                (port.name, port.protocol, port.number)
+                for port in party.workload.ports
+                if port.name in self.ports
+            )
+        )
+        return family, within, party.workload.namespace, selected, named

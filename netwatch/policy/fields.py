@@ -1,0 +1,288 @@
+"""Reads the fields of a document: what a value must be, and what to say when it is not.
+
+Every function takes a node and raises InvalidDocument at its place, with the offending value and
+what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from netwatch.model.errors import InvalidDocument
+from netwatch.policy.ir import NetworkPeer, Operator, PortSpec, Requirement
+from netwatch.policy.nodes import Kind, Node, invalid, shorten
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+MAX_PROBLEMS = 20
+"""More than a screen of errors helps nobody."""
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\Z")
+_PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*\Z")
+_LABEL_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9_.-]+\Z")
+
+
+class InvalidPolicies(InvalidDocument):
+    """Everything that is wrong with a set of files; reads like the first of `problems`."""
+
+    def __init__(self, problems: Sequence[InvalidDocument]) -> None:
+        first = problems[0]
+        super().__init__(
+            first.message,
+            first.hint,
+            file=first.file,
+            line=first.line,
+            column=first.column,
+        )
+        self.problems = tuple(problems)
+
+
+class Problems:
+    """Collects errors, so that one reading of a file tells all of them."""
+
+    def __init__(self) -> None:
+        self.found: list[InvalidDocument] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep an InvalidDocument raised in the block; the block's result is missing then."""
+        try:
+            yield
+        except InvalidPolicies as several:
+            self.found.extend(several.problems)
+        except InvalidDocument as error:
+            self.found.append(error)
+
+    def raise_any(self) -> None:
+        """Raise InvalidPolicies if anything was collected."""
+        if self.found:
+            raise InvalidPolicies(self.found[:MAX_PROBLEMS])
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """A hint: the known word nearest to this one, else all of them."""
+    choices = list(known)
+    folded = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(word[:100].lower(), folded, 1)
+    return f"did you mean {folded[near[0]]}?" if near else f"known: {', '.join(choices)}"
+
+
+def mapping(node: Node, what: str, known: Sequence[str] | None = None) -> dict[str, Node]:
+    """The entries by key. A key whose value is nothing counts as absent, as in Kubernetes."""
+    if node.kind is not Kind.MAPPING:
+        example = f"with {', '.join(known[:4])}" if known else "of `key: value` lines"
+        raise invalid(
+            node.place, f"{what} is {node.shown}, but must be a mapping", f"a mapping {example}"
+        )
+    for key, _ in node.entries:
+        if known is not None and key.text not in known:
+            raise invalid(key.place, f"{what} has no key {key.shown}", meant(key.text, known))
+    return {key.text: value for key, value in node.entries if value.kind is not Kind.NULL}
+
+
+def sequence(node: Node | None, what: str) -> tuple[Node, ...]:
+    """The items of a list; an absent one has none."""
+    if node is None:
+        return ()
+    if node.kind is not Kind.LIST:
+        raise invalid(
+            node.place, f"{what} is {node.shown}, but must be a list", "begin each item with `- `"
+        )
+    return node.items
+
+
+def string(node: Node, what: str, example: str) -> str:
+    """A text that can be shown on one line."""
+    if node.kind is not Kind.TEXT:
+        hint = f'quote it: "{shorten(node.text)}"' if node.text else f"for example {example}"
+        raise invalid(node.place, f"{what} is {node.shown}, but must be text", hint)
+    if not node.text.isprintable() or len(node.text) > 1024 or not node.text:
+        raise invalid(
+            node.place,
+            f"{what} is {node.shown}, but must be 1 to 1,024 characters on one line",
+            f"for example {example}",
+        )
+    return node.text
+
+
+def boolean(node: Node | None, what: str) -> bool:
+    """true or false; absent is false."""
+    if node is None:
+        return False
+    if node.kind is not Kind.BOOLEAN:
+        raise invalid(node.place, f"{what} is {node.shown}, but must be true or false", None)
+    return node.text.lower() == "true"
+
+
+def choice(node: Node, what: str, known: Sequence[str]) -> str:
+    """One of the known words."""
+    if node.kind is not Kind.TEXT or node.text not in known:
+        raise invalid(
+            node.place,
+            f"{what} is {node.shown}, but must be {' or '.join(known)}",
+            meant(node.text, known),
+        )
+    return node.text
+
+
+def name(node: Node, what: str) -> str:
+    """The name of a document or of a namespace."""
+    text = string(node, what, "web")
+    if not _NAME.match(text):
+        raise invalid(
+            node.place,
+            f"{what} is {node.shown}, but may hold only letters, digits, '-', '_' and '.'",
+            f"for example {_cleaned(text)}",
+        )
+    return text
+
+
+def _cleaned(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text[:60]).strip("-") or "web"
+
+
+def label_key(text: str, node: Node, what: str) -> str:
+    """The key of a label, `name` or `prefix/name`."""
+    if not _LABEL_KEY.match(text) or len(text) > 317:
+        raise invalid(
+            node.place,
+            f"{what} {shorten(repr(text))} is no label key",
+            "write `name` or `prefix/name` with letters, digits, '-', '_' and '.'",
+        )
+    return text
+
+
+def label_value(node: Node, what: str) -> str:
+    """The value of a label; it may be empty, but must be text."""
+    if node.kind is Kind.TEXT and not node.text:
+        return ""
+    return string(node, what, "web")
+
+
+def match_labels(node: Node, what: str) -> tuple[Requirement, ...]:
+    """`{key: value}`, each of which must hold."""
+    mapping(node, what)
+    return tuple(
+        Requirement(
+            label_key(key.text, key, f"the key in {what}"),
+            Operator.IN,
+            frozenset([label_value(value, f"the label {shorten(key.text)}")]),
+        )
+        for key, value in node.entries
+    )
+
+
+def network(node: Node, what: str, *, strict: bool) -> Network:
+    """A CIDR, or one address. With `strict` no bit of the host part may be set."""
+    text = string(node, what, "10.0.0.0/8")
+    try:
+        return ipaddress.ip_network(text, strict=strict)
+    except ValueError:
+        raise invalid(
+            node.place, f"{what} is {node.shown}, which is no network", _network_hint(text)
+        ) from None
+
+
+def _network_hint(text: str) -> str:
+    try:
+        return f"did you mean {ipaddress.ip_network(text, strict=False)}?"
+    except ValueError:
+        return "write it like 10.0.0.0/8 or 2001:db8::/32"
+
+
+def network_peer(cidr: Node, excepts: Node | None, *, strict: bool) -> NetworkPeer:
+    """A CIDR and its `except` list, each inside it and smaller, as the Kubernetes API demands."""
+    outer = network(cidr, "cidr", strict=strict)
+    inner = []
+    for item in sequence(excepts, "except"):
+        part = network(item, "except", strict=strict)
+        if part.version != outer.version or part == outer or not _inside(part, outer):
+            raise invalid(
+                item.place,
+                f"except {item.shown} is not a smaller part of {outer}",
+                f"name a network inside {outer}",
+            )
+        inner.append(str(part))
+    return NetworkPeer(str(outer), tuple(inner))
+
+
+def _inside(
+    part: Network,
+    outer: Network,
+) -> bool:
+    first, last = int(outer.network_address), int(outer.broadcast_address)
+    return first <= int(part.network_address) <= int(part.broadcast_address) <= last
+
+
+def protocol(node: Node | None, *, known: Mapping[str, str]) -> str:
+    """The protocol in lower case; absent is TCP."""
+    if node is None:
+        return "tcp"
+    if node.kind is not Kind.TEXT or node.text not in known:
+        hint = meant(node.text, known)
+        if node.text.lower().startswith("icmp"):
+            hint = "a rule without ports allows ICMP too"
+        raise invalid(
+            node.place, f"protocol is {node.shown}, but must be {' or '.join(known)}", hint
+        )
+    return known[node.text]
+
+
+def port_number(text: str, node: Node, what: str) -> int:
+    """1 to 65535."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise invalid(
+            node.place,
+            f"{what} is {shorten(text)}, but must be a whole number from 1 to 65535",
+            "for example 443",
+        )
+    return int(text)
+
+
+def number(node: Node, what: str) -> int:
+    """A port that is written as a number, without quotes."""
+    if node.kind is not Kind.NUMBER:
+        raise invalid(
+            node.place, f"{what} is {node.shown}, but must be a number", "for example 443"
+        )
+    return port_number(node.text, node, what)
+
+
+def port_range(first: int, last: int, node: Node) -> tuple[int, int]:
+    """Both ends, in order."""
+    if last < first:
+        raise invalid(
+            node.place, f"the range {first}-{last} is empty", f"did you mean {last}-{first}?"
+        )
+    return first, last
+
+
+def port_name(text: str, node: Node) -> str:
+    """A port's name by RFC 6335, section 5.1: at most 15 characters, one letter at least."""
+    if len(text) > 15 or not _PORT_NAME.match(text):
+        raise invalid(
+            node.place,
+            f"{shorten(repr(text))} is no name of a port",
+            "at most 15 lower-case letters, digits and single '-', with a letter: https",
+        )
+    return text
+
+
+def named_or_numbered(node: Node, protocol_name: str) -> PortSpec:
+    """`port:` of a NetworkPolicy: a number, or a text that names a port of the destination."""
+    if node.kind is Kind.TEXT:
+        if node.text.isdigit():
+            raise invalid(
+                node.place,
+                f"port is the text {node.shown}, which would be a name",
+                f"write the number without quotes: {shorten(node.text)}",
+            )
+        return PortSpec(protocol_name, name=port_name(node.text, node))
+    first = number(node, "port")
+    return PortSpec(protocol_name, first, first)

@@ -1,0 +1,85 @@
+"""The smallest questions: does this document govern, is this a peer, is this one of the ports."""
+
+from __future__ import annotations
+
+from netwatch.model.workload import Workload
+from netwatch.policy import networks
+from netwatch.policy.ir import (
+    HostPeer,
+    InternetPeer,
+    NetworkPeer,
+    Party,
+    PeerSpec,
+    Policy,
+    PortSpec,
+    World,
+)
+
+
+def governs(policy: Policy, workload: Workload) -> bool:
+    """Whether the document selects this workload. What shares the host's network is the host."""
+    if workload.host_network or policy.namespace not in (None, workload.namespace):
+        return False
+    return policy.subject.matches(workload.label_values())
+
+
+def address_of(party: Party) -> str | None:
+    """The address that CIDRs are compared with: the stated one, else the workload's first."""
+    if party.address is None and party.workload is not None and party.workload.addresses:
+        return party.workload.addresses[0]
+    return party.address
+
+
+def is_host(party: Party) -> bool:
+    """Whether this end is the host itself; a container in the host's network is."""
+    return party.host or (party.workload is not None and party.workload.host_network)
+
+
+def peer_matches(peer: PeerSpec, namespace: str | None, world: World, party: Party) -> bool:
+    """Whether the party is this peer of a document of `namespace` (None: of no namespace)."""
+    match peer:
+        case HostPeer():
+            return is_host(party)
+        case NetworkPeer():
+            address = address_of(party)
+            return address is not None and networks.holds(peer, address)
+        case InternetPeer():
+            if party.workload is not None or party.host or party.address is None:
+                return False
+            return networks.Outside(world).holds(party.address)
+    workload = party.workload
+    if workload is None or is_host(party):
+        return False
+    if peer.namespaces is None:
+        if namespace not in (None, workload.namespace):
+            return False
+    elif not peer.namespaces.matches(world.namespace_labels(workload.namespace)):
+        return False
+    return peer.workloads.matches(workload.label_values())
+
+
+def port_numbers(spec: PortSpec, destination: Workload | None) -> tuple[tuple[str, int, int], ...]:
+    """What a named port means at this destination: (protocol, first, last) for each that fits."""
+    if destination is None or spec.name is None:
+        return ()
+    return tuple(
+        (port.protocol, port.number, port.number)
+        for port in destination.ports
+        if port.name == spec.name and spec.protocol in (None, port.protocol)
+    )
+
+
+def port_matches(
+    spec: PortSpec, protocol: str, port: int | None, *, destination: Workload | None
+) -> bool:
+    """Whether this protocol and port at the destination are meant."""
+    if spec.protocol not in (None, protocol):
+        return False
+    if spec.name is not None:
+        return any(
+            (protocol, port) == (known, number)
+            for known, number, _ in port_numbers(spec, destination)
+        )
+    if spec.first is None:
+        return True
+    return port is not None and spec.first <= port <= (spec.last or spec.first)

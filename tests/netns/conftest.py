@@ -1,0 +1,96 @@
+"""Labs for every test that needs one. They run under `tests/apart`, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SHOP = Path(__file__).parents[2] / "netwatch" / "lab" / "shop.yaml"
+# What a namespace has from birth: loopback, and fallback devices of loaded tunnel modules.
+BORN_WITH = {"lo", "tunl0", "gre0", "gretap0", "erspan0", "sit0", "ip6tnl0", "ip_vti0", "ip6gre0"}
+
+
+def _reason_not_apart() -> str | None:
+    if os.geteuid() != 0:
+        return "it needs root"
+    links = {name for _, name in socket.if_nameindex()} - BORN_WITH
+    if links:
+        return f"this network namespace is in use: it has {', '.join(sorted(links))}"
+    return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def apart() -> None:
+    """These tests change the network they run in, so it must be their own."""
+    reason = _reason_not_apart()
+    if reason:
+        pytest.fail(f"{reason}; run: tests/apart .venv/bin/pytest tests/netns", pytrace=False)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the program answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run_netwatch(*arguments: str, deadline_s: float = 60.0) -> Said:
+    """Run the program to its end, from outside: as a user does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "netwatch", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=deadline_s,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def netwatch() -> Callable[..., Said]:
+    """`netwatch("lab", "connect", "web", "db", "5432")`."""
+    return run_netwatch
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Callable[[str | Path], Said]]:
+    """Bring a lab up from a file or a text; it goes down after the test, whatever happened."""
+
+    def up(source: str | Path) -> Said:
+        if isinstance(source, str):
+            file = tmp_path / "lab.yaml"
+            file.write_text(source)
+        else:
+            file = source
+        said = run_netwatch("lab", "up", str(file), "--json")
+        assert said.code == 0, said.err
+        return said
+
+    yield up
+    down = run_netwatch("lab", "down")
+    assert down.code == 0, down.err
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Said]:
+    """The demo estate, once for all tests of a module that do not change it."""
+    said = run_netwatch("lab", "up", str(SHOP), "--json")
+    assert said.code == 0, said.err
+    yield said
+    down = run_netwatch("lab", "down")
+    assert down.code == 0, down.err

@@ -1,0 +1,62 @@
+// What an edge means to the eye: one class each, the worst statement first.
+
+export const CLASSES = [
+  { name: "denied", title: "Denied", detail: "blocked by an enforced policy" },
+  { name: "staged", title: "Would be denied", detail: "by a staged policy" },
+  { name: "plaintext", title: "Plaintext", detail: "seen unencrypted" },
+  { name: "allowed", title: "Allowed, encrypted", detail: "proven by its first bytes" },
+  { name: "unknown", title: "Encryption unknown", detail: "allowed, not proven either way" },
+];
+
+export function classOf(edge) {
+  if (edge.verdict === "deny") return "denied";
+  if (edge.staged === "deny") return "staged";
+  if (edge.encryption.status === "plaintext") return "plaintext";
+  if (edge.encryption.status === "encrypted") return "allowed";
+  return "unknown";
+}
+
+/** The class of a drawn edge, which may stand for many and is judged by its worst member. */
+export const drawnClass = (edge) =>
+  classOf({
+    verdict: edge.verdict,
+    staged: edge.verdict === "would-deny" ? "deny" : null,
+    encryption: { status: edge.encryption },
+  });
+
+/** A destination that is a workload, whose port nobody wrote down. */
+export const undocumented = (edge) =>
+  edge.destination.kind === "workload" && edge.port !== null && !edge.documented &&
+  edge.direction !== "guessed";
+
+const VERDICTS = { allow: "allowed", deny: "denied" };
+export const verdictText = (verdict) => VERDICTS[verdict] ?? "not judged";
+
+export function encryptionText(encryption) {
+  const versions = (encryption.versions ?? []).join(", ");
+  if (encryption.status === "encrypted") return versions || "encrypted";
+  return encryption.status;
+}
+
+function wordsOf(edge) {
+  return [
+    edge.source.name, edge.source.namespace, edge.source.host, edge.source.kind,
+    edge.destination.name, edge.destination.namespace, edge.destination.host,
+    edge.destination.kind, edge.protocol, edge.port, `${edge.protocol}/${edge.port}`,
+    ...edge.applications, ...edge.encryption.versions, edge.encryption.status,
+    undocumented(edge) ? "undocumented" : "", edge.crosses_hosts ? "cross-host" : "",
+  ].map((word) => String(word ?? "").toLowerCase());
+}
+
+/** Whether an edge answers a search: every term matches; `is:plaintext`, `from:x`, `to:x` too. */
+export function matches(edge, search) {
+  const terms = search.toLowerCase().split(/\s+/).filter(Boolean);
+  if (!terms.length) return true;
+  const words = wordsOf(edge);
+  return terms.every((term) => {
+    if (term.startsWith("is:")) return classOf(edge) === term.slice(3) || words.includes(term.slice(3));
+    if (term.startsWith("from:")) return edge.source.id.toLowerCase().includes(term.slice(5));
+    if (term.startsWith("to:")) return edge.destination.id.toLowerCase().includes(term.slice(3));
+    return words.some((word) => word.includes(term));
+  });
+}

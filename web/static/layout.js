@@ -1,0 +1,46 @@
+// Where nodes go. A force layout gives the rough picture; a map small enough to be read as a whole
+// is then untangled, so that it looks drawn by hand.
+
+import { untangle } from "./untangle.js";
+
+const DRAFT_ABOVE = 200; // nodes; a careful force layout of more takes seconds (measured)
+const UNTANGLE_UP_TO = 80; // nodes; above, the search costs more than it clears
+
+function options(many) {
+  return {
+    name: "fcose",
+    quality: many ? "draft" : "proof",
+    randomize: true,
+    animate: false,
+    fit: false,
+    packComponents: true,
+    nodeSeparation: 90,
+    idealEdgeLength: (edge) => (edge.source().parent().same(edge.target().parent()) ? 84 : 104),
+    nodeRepulsion: 5600,
+    edgeElasticity: 0.42,
+    gravity: 0.4,
+    gravityCompound: 1.2,
+    gravityRangeCompound: 1.6,
+    nestingFactor: 0.25,
+    numIter: 2500,
+  };
+}
+
+/** Lay out all nodes of `cy`; synchronous. */
+export function layOutAll(cy) {
+  const peers = cy.nodes(".peer");
+  cy.layout(options(peers.length > DRAFT_ABOVE)).run();
+  if (peers.length > UNTANGLE_UP_TO) return;
+  const nodes = peers.map((node) => ({
+    id: node.id(), ...node.position(), width: node.width(), height: node.height(),
+    boxes: node.ancestors().map((box) => box.id()),
+  }));
+  const order = new Map(nodes.map((node, index) => [node.id, index]));
+  const pairs = new Map();
+  cy.edges().forEach((edge) => {
+    const ends = [order.get(edge.source().id()), order.get(edge.target().id())];
+    if (ends[0] !== ends[1]) pairs.set([...ends].sort((a, b) => a - b).join(), ends);
+  });
+  const spots = untangle(nodes, [...pairs.values()], { aspect: cy.width() / Math.max(1, cy.height() - 60) });
+  cy.batch(() => peers.forEach((node, index) => node.position(spots[index])));
+}

@@ -1,0 +1,119 @@
+// The map's twin: the same edges as a table, sortable, for keyboards and screen readers.
+
+import { CLASSES, classOf, encryptionText, matches, undocumented, verdictText } from "./edges.js";
+import { ago, bytes, count, portName } from "./format.js";
+import { byId, el, empty, shown } from "./dom.js";
+
+const peerText = (peer) => (peer.kind === "workload" ? `${peer.namespace}/${peer.name}` : peer.name);
+const TITLES = Object.fromEntries(CLASSES.map((each) => [each.name, each.title]));
+const ORDER = CLASSES.map((each) => each.name);
+
+const COLUMNS = [
+  { name: "source", title: "Source", sort: (e) => e.source.id, cell: (e) => peerCell(e.source) },
+  { name: "destination", title: "Destination", sort: (e) => e.destination.id, cell: (e) => peerCell(e.destination) },
+  { name: "port", title: "Port", sort: (e) => e.port ?? -1, cell: portCell },
+  { name: "application", title: "Application", sort: (e) => e.applications.join(), cell: (e) => shown(e.applications.join(", ") || "–", 40) },
+  { name: "encryption", title: "Encryption", sort: (e) => encryptionText(e.encryption), cell: encryptionCell },
+  { name: "verdict", title: "Verdict", sort: (e) => ORDER.indexOf(classOf(e)), cell: verdictCell },
+  { name: "connections", title: "Conns", sort: (e) => e.connections, cell: (e) => count(e.connections), number: true },
+  { name: "bytes", title: "Bytes", sort: (e) => e.bytes, cell: (e) => bytes(e.bytes), number: true },
+  { name: "seen", title: "Last seen", sort: (e) => e.last_seen, cell: (e) => el("time", { datetime: e.last_seen, title: e.last_seen }, ago(e.last_seen)), number: true },
+];
+
+const sorting = { column: COLUMNS[5], down: false };
+let latest = { edges: [], state: {} };
+let choose = () => {};
+let scrolledTo = "";
+
+function peerCell(peer) {
+  const where = peer.kind === "workload" ? `${peer.namespace} · ${peer.host}` : peer.kind;
+  return [el("span", { class: "name" }, shown(peer.name, 48)), " ", el("span", { class: "where" }, shown(where, 48))];
+}
+
+function portCell(edge) {
+  const text = edge.port === null ? edge.protocol : `${edge.port}/${edge.protocol}`;
+  if (!undocumented(edge)) return el("span", { class: "mono", title: edge.documented ? `documented by ${edge.documented}` : null }, text);
+  return [el("span", { class: "mono" }, text), " ", el("span", { class: "tag staged" }, "undocumented")];
+}
+
+function encryptionCell(edge) {
+  const status = edge.encryption.status;
+  const crossing = status === "plaintext" && edge.crosses_hosts ? " across hosts" : "";
+  return el("span", { class: `status ${status}` }, shown(encryptionText(edge.encryption) + crossing, 60));
+}
+
+function verdictCell(edge) {
+  const name = classOf(edge);
+  const text = name === "staged" ? "would be denied" : verdictText(edge.verdict);
+  return el("span", { class: `status ${name === "denied" || name === "staged" ? name : "calm"}`, title: TITLES[name] }, text);
+}
+
+export function createTable({ onselect }) {
+  choose = onselect;
+  const row = byId("edges-head");
+  for (const column of COLUMNS) {
+    const button = el("button", { type: "button", onclick: () => sortBy(column) }, column.title);
+    row.append(el("th", { scope: "col", "data-column": column.name, class: column.number ? "number" : null }, button));
+  }
+  byId("edges-body").addEventListener("keydown", moveFocus);
+}
+
+function sortBy(column) {
+  sorting.down = sorting.column === column ? !sorting.down : Boolean(column.number);
+  sorting.column = column;
+  updateTable(latest.edges, latest.state);
+}
+
+function moveFocus(event) {
+  const row = event.target.closest("tr");
+  const next = { ArrowDown: row?.nextElementSibling, ArrowUp: row?.previousElementSibling }[event.key];
+  if (next) {
+    event.preventDefault();
+    next.focus();
+  } else if (event.key === "Enter" && row?.dataset.edge) {
+    event.preventDefault();
+    choose({ edge: row.dataset.edge, workload: "" });
+  }
+}
+
+function compare(a, b) {
+  const [left, right] = [sorting.column.sort(a), sorting.column.sort(b)];
+  const order = typeof left === "number" ? left - right : String(left).localeCompare(String(right));
+  return (sorting.down ? -order : order) || a.id.localeCompare(b.id);
+}
+
+function rowOf(edge, chosen) {
+  const label = `${peerText(edge.source)} to ${peerText(edge.destination)}, port ${portName(edge)}`;
+  return el(
+    "tr",
+    {
+      tabindex: 0, "data-edge": edge.id, "aria-label": shown(label, 200), "aria-selected": chosen ? "true" : "false",
+      onclick: () => choose({ edge: edge.id, workload: "" }),
+    },
+    COLUMNS.map((column) => el("td", { class: column.number ? "number" : null }, column.cell(edge))),
+  );
+}
+
+/** Show the edges that the search and the selection leave, in the order chosen. */
+export function updateTable(edges, state) {
+  latest = { edges, state };
+  const touches = (edge) => !state.workload || [edge.source.id, edge.destination.id].includes(state.workload);
+  const rows = edges.filter((edge) => matches(edge, state.q) && touches(edge)).sort(compare);
+  for (const head of byId("edges-head").children) {
+    const sorted = head.dataset.column === sorting.column.name;
+    if (sorted) head.setAttribute("aria-sort", sorting.down ? "descending" : "ascending");
+    else head.removeAttribute("aria-sort");
+  }
+  const focused = document.activeElement?.closest?.("#edges-body tr")?.dataset.edge;
+  const body = byId("edges-body");
+  body.replaceChildren(...rows.map((edge) => rowOf(edge, edge.id === state.edge)));
+  if (focused) body.querySelector(`tr[data-edge="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  if (state.edge !== scrolledTo) {
+    scrolledTo = state.edge;
+    body.querySelector('tr[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
+  }
+  byId("edges-count").textContent = rows.length === edges.length ? `${edges.length}` : `${rows.length} of ${edges.length}`;
+  byId("edges-empty").replaceChildren(...(rows.length ? [] : [edges.length
+    ? empty("Nothing matches.", "Press Esc to clear the search and the selection.")
+    : empty("No conversation seen yet.", "Edges appear within seconds of the first packet between two workloads.")]));
+}
