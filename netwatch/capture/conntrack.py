@@ -38,7 +38,7 @@ REMEMBERED_NS = (
 )  # an ended connection's totals go on if its ports are used again by then
 DRAIN_S = 0.03
 ACCOUNTING = Path("/proc/sys/net/netfilter/nf_conntrack_acct")
-KEY = ("low", "high", "low_port", "high_port", "protocol")
+KEY_SIZE = 37  # of ENTRY: both ends and the protocol
 _SYN, _RST, _ACK = 2, 4, 16
 
 
@@ -195,13 +195,12 @@ def entries_of(rows: Rows) -> Rows:
     local = (mapped & (source[:, 12] == 127)) | (source == one).all(axis=1)
     rows, source, destination = rows[~local], source[~local], destination[~local]
     entries = np.zeros(len(rows), ENTRY)
-    ends = np.stack([np.ascontiguousarray(source).view(">u8"), _words(destination)], 1)
+    ends = np.stack([source, destination], 1)
     ports = np.stack([rows["source_port"][:, 0], rows["destination_port"][:, 0]], 1)
-    swap = _greater(ends[:, 0], ends[:, 1], ports)
+    swap = _greater(ends.view(">u8"), ports)
     order = np.where(swap[:, None], [1, 0], [0, 1])  # which end is low, which is high
-    addresses = np.take_along_axis(ends, order[:, :, None], 1)
-    entries["low"] = np.ascontiguousarray(addresses[:, 0]).view("V16")[:, 0]
-    entries["high"] = np.ascontiguousarray(addresses[:, 1]).view("V16")[:, 0]
+    ends = np.take_along_axis(ends, order[:, :, None], 1).view("V16")[:, :, 0]
+    entries["low"], entries["high"] = ends[:, 0], ends[:, 1]
     ports = np.take_along_axis(ports, order, 1)
     entries["low_port"], entries["high_port"] = ports[:, 0], ports[:, 1]
     entries["protocol"] = rows["protocol"]
@@ -222,12 +221,9 @@ def entries_of(rows: Rows) -> Rows:
     return entries
 
 
-def _words(addresses: Rows) -> Rows:
-    return np.ascontiguousarray(addresses).view(">u8")
-
-
-def _greater(a: Rows, b: Rows, ports: Rows) -> Rows:
+def _greater(ends: Rows, ports: Rows) -> Rows:
     """Whether the first end sorts after the second: by address, then by port."""
+    a, b = ends[:, 0], ends[:, 1]
     tie = np.where(a[:, 1] == b[:, 1], ports[:, 0] > ports[:, 1], a[:, 1] > b[:, 1])
     greater: Rows = np.where(a[:, 0] == b[:, 0], tie, a[:, 0] > b[:, 0])
     return greater
@@ -268,8 +264,9 @@ class Totals:
 
 
 def _sum_with_places(rows: Rows) -> tuple[Rows, Rows]:
-    keys = np.ascontiguousarray(rows.view(np.uint8).reshape(len(rows), -1)[:, :37]).view("V37")
-    _, first, places = np.unique(keys[:, 0], return_index=True, return_inverse=True)
+    raw = rows.view(np.uint8).reshape(len(rows), ENTRY.itemsize)
+    keys = np.ascontiguousarray(raw[:, :KEY_SIZE]).view(f"V{KEY_SIZE}")[:, 0]
+    _, first, places = np.unique(keys, return_index=True, return_inverse=True)
     totals = rows[first]
     for name in ("packets", "bytes", "opened", "refused"):
         totals[name] = 0

@@ -81,9 +81,7 @@ class EbpfSensor:
 
     def watch(self, workloads: Sequence[int], uplinks: Sequence[int]) -> None:
         """Attach to exactly these interface indexes; what vanished meanwhile is not an error."""
-        wanted = {*workloads, *uplinks}
-        if wanted != self._attached.keys():
-            inside(self._namespace, lambda: self._attach_exactly(wanted))
+        inside(self._namespace, lambda: self._attach_exactly({*workloads, *uplinks}))
 
     def read(self) -> Batch:
         """What was seen until now. Connections that ended or fell idle are forgotten after."""
@@ -133,23 +131,21 @@ class EbpfSensor:
         ATTACH[self._method](self._programs[1][1], LOOPBACK, INGRESS)()
 
     def _attach_exactly(self, wanted: set[int]) -> None:
-        for ifindex in self._attached.keys() - wanted:
-            _name, detaches = self._attached.pop(ifindex)
+        there = {index: name for index, name in socket.if_nameindex() if index in wanted}
+        for index in self._attached.keys() - there.keys():
+            _name, detaches = self._attached.pop(index)
             _detach_all(detaches)
-        for ifindex in wanted - self._attached.keys():
-            detaches = []
+        for index in there.keys() - self._attached.keys():
+            detaches: list[Detach] = []
             try:
-                name = socket.if_indextoname(ifindex)
                 for point, program in self._programs:
-                    detaches.append(ATTACH[self._method](program, ifindex, point))
-            except OSError:
-                continue  # no such interface
+                    detaches.append(ATTACH[self._method](program, index, point))
             except BpfFailed as failure:
                 _detach_all(detaches)
                 if failure.number not in GONE:
                     raise
             else:
-                self._attached[ifindex] = name, detaches
+                self._attached[index] = there[index], detaches
 
     def _take(self, piece: bytes) -> None:
         if self._queued + len(piece) > QUEUE_BYTES:

@@ -1,7 +1,7 @@
 """Verbs that ask a running controller: workloads, edges, flows, hosts, alerts.
 
-The controller is found by NETWATCH_URL and NETWATCH_TOKEN, else by the files `url` and `token` that
-`netwatch up` leaves in its state folder.
+The controller is found by NETWATCH_URL and NETWATCH_TOKEN, else by the files `url` and `token`
+that `netwatch up` leaves in its state folder.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Remote:
                 raise self._unreachable("the stream broke off") from None
 
     def _open(self, path: str, *, timeout: float) -> Any:
+        if not self.url.startswith(("http://", "https://")):
+            raise self._unreachable("that is no http URL")
         headers = {"Authorization": f"Bearer {self.token}"}
         try:
             request = urllib.request.Request(self.url.rstrip("/") + path, headers=headers)

@@ -44,6 +44,7 @@ def agents_in_lab(station: Station, settings: Settings) -> Iterator[None]:
         for host in hosts:
             environment = {
                 **os.environ,
+                commands.WITH_PARENT: "1",
                 "NETWATCH_CONTROLLER": station.agents_url,
                 "NETWATCH_CONTROLLER_PIN": station.pin,
                 "NETWATCH_AGENT_TOKEN": station.controller.enrol(host),

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +19,7 @@ from netwatch.agent.uplink import Spool, Uplink, poster
 from netwatch.cli.fleet_lab import agents_in_lab, lab_doors
 from netwatch.cli.output import json_option, print_json, say
 from netwatch.cli.station import Doors, Station, open_agent, state_folder
+from netwatch.kernel.commands import WITH_PARENT, end_with_parent
 from netwatch.kernel.notify import ALIVE, READY, STOPPING, alive_every_s, notify
 from netwatch.model.errors import UsageError
 from netwatch.settings import Settings, load
@@ -43,7 +42,7 @@ def up(as_json: bool, **flags: Any) -> None:
     Where a lab is up and this is none of its hosts, it watches the lab's hosts.
     """
     settings = load(flags)
-    with _until_signalled() as stop, running(settings) as station:
+    with until_signalled() as stop, running(settings) as station:
         greet(station, as_json=as_json)
         _wait(stop)
 
@@ -82,6 +81,8 @@ def greet(station: Station, *, as_json: bool) -> None:
 @HOST
 def agent(**flags: Any) -> None:
     """Watch this host and report to a controller."""
+    if WITH_PARENT in os.environ:
+        end_with_parent()
     settings = load(flags)
     missing = [n for n in ("controller", "controller_pin", "agent_token") if not _get(settings, n)]
     if missing:
@@ -94,7 +95,7 @@ def agent(**flags: Any) -> None:
     spool = Spool(state_folder(settings) / "spool", limit=settings.spool_bytes)
     uplink = Uplink(post, spool)
     try:
-        with _until_signalled() as stop:
+        with until_signalled() as stop:
             running_agent = open_agent(settings, uplink, uplink.losses)
             with _in_thread(running_agent, stop):
                 _wait(stop)
@@ -111,7 +112,7 @@ def agent(**flags: Any) -> None:
 def controller(as_json: bool, agents: str | None, enrol: tuple[str, ...], **flags: Any) -> None:
     """Take the reports of agents; serve map, API and alerts."""
     settings = load(flags)
-    with _until_signalled() as stop:
+    with until_signalled() as stop:
         station = Station(settings, doors=Doors(agents or "127.0.0.1:8742"))
         try:
             greet(station, as_json=as_json)
@@ -171,7 +172,8 @@ def _in_thread(agent: Agent, stop: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
+def until_signalled() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, instead of ending the process."""
     stop = threading.Event()
 
     def end(_number: int, _frame: object) -> None:
@@ -194,13 +196,3 @@ def _wait(stop: threading.Event) -> None:
         notify(socket, ALIVE)
     notify(socket, STOPPING)
     say("stopping; rules in the kernel stay as they are")
-
-
-def executable() -> list[str]:
-    """How to start netwatch again, as a child."""
-    return [sys.executable, "-m", "netwatch"]
-
-
-def child_state(settings: Settings, host: str) -> Path:
-    """Where the agent of a lab host keeps its spool."""
-    return Path(settings.state) / "agents" / host

@@ -55,9 +55,10 @@ class Census:
     def forget_unused(self) -> None:
         """Drop images, process ids and links that no container refers to any more."""
         images = {container.image_id for container in self.containers.values()}
+        live = {container.id for container in self.containers.values() if container.state in LIVE}
         plugs = self.plugs()
         self.images = {k: v for k, v in self.images.items() if k in images}
-        self.pids = {k: v for k, v in self.pids.items() if k in self.containers}
+        self.pids = {k: v for k, v in self.pids.items() if k in live}
         self.ends = {k: v for k, v in self.ends.items() if k in plugs}
 
     def plugs(self) -> set[Plug]:

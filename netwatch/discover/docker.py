@@ -1,7 +1,7 @@
 """Knows the containers of one Docker (or Podman) by its Engine API, before their first packet.
 
 One thread opens the event stream, then reads everything, then follows the events; when the stream
-ends or falls silent it starts over, so a lost event is repaired within IDLE_S. On `network
+ends or falls silent it starts over, so a lost event is repaired within ANEW_S. On `network
 connect` the address comes from `GET /networks/{id}`: the container's process does not exist yet,
 and `/containers/{id}/json` would wait until it does. Process ids, which only that call gives, are
 read by a second thread, so that a container with a stuck lock delays nobody; a third one hears
@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
 from docker import APIClient
-from docker.types import CancellableStream
 
 from netwatch.discover.census import Census
-from netwatch.discover.container import LIVE, Container, EngineNetwork, Event, Plug, network_of
+from netwatch.discover.container import LIVE, Container, Event, network_of
 from netwatch.discover.engine import (
     CALL_S,
     FAILURES,
+    EventLines,
     connect,
     containers,
     event_lines,
@@ -48,9 +49,10 @@ from netwatch.model.snapshot import Snapshot
 from netwatch.settings import Settings
 
 FIRST_S, LOCATED_S = 4.0, 0.9  # `start` waits so long for the first reading, and for process ids
-IDLE_S = 30.0  # silence on the event stream after which everything is read again
+ANEW_S = 60.0  # everything is read again this often
+COMPLETE = ""  # stands in the queue of process ids behind those of one reading
 LOOK_S = 0.5  # between two looks of the thread of links at whether we close
-RETRY_S, RETRY_MOST_S = 0.05, 2.0
+RETRY_S, RETRY_MOST_S = 0.02, 2.0
 
 
 class DockerSource:
@@ -64,12 +66,13 @@ class DockerSource:
         self._addresses: tuple[str, ...] = ()
         self._census = Census()
         self._lock = threading.Lock()  # guards the census and the order of snapshots
-        self._snapshot = Snapshot(host, problem=f"Docker does not answer at {path}: not yet")
+        self._problem: str | None = f"Docker does not answer at {path}: not yet asked"
+        self._snapshot = Snapshot(host, problem=self._problem)
         self._changed: Callable[[], None] = lambda: None
         self._closing = threading.Event()
         self._known = threading.Event()  # the first reading is complete, or failed
         self._located = threading.Event()  # the process ids of that reading too
-        self._stream: CancellableStream | None = None
+        self._lines: EventLines | None = None
         self._unlocated: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._threads = (
             threading.Thread(target=self._watch, name="docker events", daemon=True),
@@ -94,15 +97,11 @@ class DockerSource:
         """Stop watching; a call under way ends by its own time limit."""
         self._closing.set()
         self._unlocated.put(None)
-        self._cut()
+        if self._lines is not None:
+            self._lines.cut()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(CALL_S + 1)
-
-    def _cut(self) -> None:
-        with suppress(OSError, AttributeError):  # it may end by itself at the same moment
-            if self._stream is not None:
-                self._stream.close()
 
     # the event thread
 
@@ -110,52 +109,44 @@ class DockerSource:
         wait_s = RETRY_S
         while not self._closing.is_set():
             try:
-                with closing(connect(self._path)) as engine:
-                    self._follow(engine)
+                with closing(connect(self._path)) as engine, closing(event_lines(engine)) as lines:
+                    self._lines = lines
+                    self._follow(engine, lines)
                 wait_s = RETRY_S
             except FAILURES as error:
-                if not self._closing.is_set():
-                    self._fail(reason_of(error))
-                    self._known.set()
-                    self._located.set()
+                self._fail(reason_of(error))
                 wait_s = min(2 * wait_s, RETRY_MOST_S)
             self._closing.wait(wait_s)
 
-    def _follow(self, engine: APIClient) -> None:
+    def _follow(self, engine: APIClient, lines: EventLines) -> None:
         """One life of the event stream: opened first, so that nothing falls in between."""
-        url = f"{engine.base_url}/v{engine.api_version}/events"
-        with engine.get(url, stream=True, timeout=(CALL_S, IDLE_S)) as response:
-            response.raise_for_status()
-            lines = response.iter_lines(chunk_size=None)
-            self._stream = CancellableStream(lines, response)
-            if self._closing.is_set():
+        if self._closing.is_set():
+            return
+        until = time.monotonic() + ANEW_S
+        self._read_all(engine)
+        for line in lines:
+            self._apply(engine, msgspec.json.decode(line, type=Event))
+            if time.monotonic() > until:  # dockerd drops events of a slow reader without a word
                 return
-            self._read_all(engine)
-            for line in self._stream:
-                self._apply(engine, msgspec.json.decode(line, type=Event))
 
     def _read_all(self, engine: APIClient) -> None:
-        listed = containers(engine, {})
-        networks = {}
-        for summary in msgspec.convert(engine.networks(), list[EngineNetwork]):
-            network = network_by_id(engine, summary.id)
-            if network is not None:
-                networks[network.id] = network
-        with self._lock:
-            self._census.containers = {container.id: container for container in listed}
-            self._census.networks = networks
-            self._census.pids.clear()
-            self._census.ends.clear()
+        listed = containers(engine)
+        plans = networks(engine)
         for container in listed:
             self._read_image(engine, container)
         with self._lock:
+            self._census.containers = {container.id: container for container in listed}
+            self._census.networks = {network.id: network for network in plans}
+            self._census.ends.clear()
+            if self._problem is not None:  # who knows how often they were started since
+                self._census.pids.clear()
             self._census.forget_unused()
+            running = [c.id for c in listed if c.state in LIVE and c.id not in self._census.pids]
         self._publish_host()
         self._known.set()
-        for container in listed:
-            if container.state in LIVE:
-                self._unlocated.put(container.id)
-        self._unlocated.put("")  # behind all of them: the first reading is complete
+        for identity in running:
+            self._unlocated.put(identity)
+        self._unlocated.put(COMPLETE)
 
     def _apply(self, engine: APIClient, event: Event) -> None:
         attributes = event.actor.attributes or {}
@@ -163,10 +154,9 @@ class DockerSource:
             case "container", "create" | "rename" | "start":
                 self._read_container(engine, event.actor.id, started=event.action == "start")
             case "container", "die":
-                self._ended(event.actor.id)
+                self._ended(event.actor.id, removed=False)
             case "container", "destroy":
-                self._ended(event.actor.id)
-                self._census.containers.pop(event.actor.id, None)
+                self._ended(event.actor.id, removed=True)
             case "network", "connect":
                 self._connected(engine, attributes.get("container", ""), event.actor.id)
             case "network", "disconnect":
@@ -185,13 +175,15 @@ class DockerSource:
         self._read_network(engine, network)
         self._publish()
 
-    def _ended(self, container: str) -> None:
+    def _ended(self, container: str, *, removed: bool) -> None:
         with self._lock:
             self._census.ended(container)
+            if removed:
+                self._census.containers.pop(container, None)
         self._publish()
 
     def _read_container(self, engine: APIClient, container: str, *, started: bool) -> None:
-        for found in containers(engine, {"id": [container]}):
+        for found in containers(engine, identity=container):
             self._read_image(engine, found)
             with self._lock:
                 self._census.containers[found.id] = found
@@ -201,14 +193,10 @@ class DockerSource:
 
     def _read_image(self, engine: APIClient, container: Container) -> None:
         """An image never changes under its id, so each is read once."""
-        if container.image_id in self._census.images:
-            return
-        try:
-            image = msgspec.convert(engine.inspect_image(container.image_id), Image)
-        except (NotFound, msgspec.ValidationError):
-            image = Image()  # removed by force, or written by a stranger: it documents nothing
-        with self._lock:
-            self._census.images[container.image_id] = image
+        if container.image_id not in self._census.images:
+            image = image_by_id(engine, container.image_id)
+            with self._lock:
+                self._census.images[container.image_id] = image
 
     def _read_network(self, engine: APIClient, network: str) -> None:
         found = network_by_id(engine, network)
@@ -232,16 +220,13 @@ class DockerSource:
             self._located.set()
 
     def _read_pid(self, engine: APIClient, container: str) -> None:
-        try:
-            pid = msgspec.convert(engine.inspect_container(container), Inspected).state.pid
-        except NotFound:
-            return
+        pid = pid_of(engine, container)
         with self._lock:
             known = self._census.containers.get(container)
             if not pid or known is None or known.state not in LIVE:
                 return
             self._census.pids[container] = pid
-        self._replace(problem=self._snapshot.problem)
+        self._publish()
 
     # the thread of links
 
@@ -250,27 +235,29 @@ class DockerSource:
         with link_changes() as changes:
             while not self._closing.is_set():
                 if await_change(changes, LOOK_S) and self._unfound():
-                    self._replace(problem=self._snapshot.problem)
+                    self._publish()
 
     # what all of them may do
 
-    def _unfound(self) -> set[Plug]:
+    def _unfound(self) -> bool:
         with self._lock:
-            return self._census.plugs() - self._census.ends.keys()
-
-    def _publish(self) -> None:
-        self._replace(problem=None)
+            return bool(self._census.plugs() - self._census.ends.keys())
 
     def _publish_host(self) -> None:
         with suppress(OSError):  # a kernel that says nothing of its links leaves us the old ones
             self._addresses = host_addresses()
             self._out = self._uplinks or default_uplinks()
+        self._problem = None
         self._publish()
 
     def _fail(self, reason: str) -> None:
-        self._replace(problem=f"Docker does not answer at {self._path}: {reason}")
+        if not self._closing.is_set():
+            self._problem = f"Docker does not answer at {self._path}: {reason}"
+            self._publish()
+            self._known.set()
+            self._located.set()
 
-    def _replace(self, *, problem: str | None) -> None:
+    def _publish(self) -> None:
         with self._lock:
             census = self._census
             missing = census.plugs() - census.ends.keys()
@@ -282,7 +269,7 @@ class DockerSource:
                 networks=tuple(map(network_of, census.networks.values())),
                 addresses=self._addresses,
                 uplinks=self._out,
-                problem=problem,
+                problem=self._problem,
             )
             different = snapshot != self._snapshot
             self._snapshot = snapshot

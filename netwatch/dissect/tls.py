@@ -25,13 +25,13 @@ from netwatch.dissect.ja4 import ja4
 from netwatch.dissect.records import Direction
 from netwatch.model.flow import Certificate, Encryption
 
-_TLS13 = 0x0304
+_TLS13 = "TLSv1.3"
 _VERSIONS = {
     0x0300: "SSLv3",
     0x0301: "TLSv1.0",
     0x0302: "TLSv1.1",
     0x0303: "TLSv1.2",
-    _TLS13: "TLSv1.3",
+    0x0304: _TLS13,
 }
 _NAMED_CURVE = 3
 
@@ -92,8 +92,10 @@ def _server_hello(server: Direction | None) -> ServerHello | None:
     return found
 
 
-def _version(chosen: ServerHello) -> int:
-    return chosen.supported_version or chosen.version
+def _version(chosen: ServerHello) -> str | None:
+    number = chosen.supported_version or chosen.version
+    # Drafts of TLS 1.3 (RFC 8446 was 0x7f1c before it was final) and Facebook's numbers for them.
+    return _TLS13 if number >> 8 in (0x7F, 0xFB) else _VERSIONS.get(number)
 
 
 def _status(
@@ -101,7 +103,7 @@ def _status(
 ) -> tuple[str, str]:
     """Status and proof where the server's choice was seen."""
     honest = chosen.cipher in CIPHERS and (offered is None or chosen.cipher in offered.ciphers)
-    sound = _version(chosen) in _VERSIONS and not (client.broken or server.broken)
+    sound = _version(chosen) is not None and not (client.broken or server.broken)
     gave_up = client.failed or server.failed
     if gave_up or not honest or not sound or not (client.protected() or server.protected()):
         return "unknown", "negotiation"
@@ -140,7 +142,7 @@ def _encryption(
         status=status,
         proof=proof,
         protocol="tls",
-        version=_VERSIONS.get(_version(agreed)) if agreed else None,
+        version=_version(agreed) if agreed else None,
         cipher=CIPHERS.get(agreed.cipher) if agreed else None,
         group=_group(agreed, server) if agreed else None,
         server_name=offered.server_name if offered else None,

@@ -1,7 +1,7 @@
 """Regions of ports and ranges of addresses: the finite pieces on which a verdict is constant.
 
 A policy names finitely many ports and networks. Between two neighbouring borders nothing can
-change the verdict, so asking once per piece is exact; that is how the compiler can use the policies'
+change the verdict, so asking once per piece is exact; so the compiler can use the policies'
 own Judge instead of a second reading of what policies mean.
 """
 

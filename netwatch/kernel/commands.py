@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from netwatch.model.errors import NetwatchError
 
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+WITH_PARENT = "NETWATCH_WITH_PARENT"  # set for children that must not outlive who started them
 DEADLINE_S = 30.0  # a hung iptables must not hang the agent
 
 
@@ -111,6 +115,11 @@ def start(
         env=environment,
         start_new_session=True,
     )
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the process that started this one dies (prctl(2))."""
+    ctypes.CDLL("libc.so.6", use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def wait(child: subprocess.Popen[bytes], *, deadline_s: float) -> int:

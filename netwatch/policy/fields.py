@@ -66,11 +66,13 @@ class Problems:
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """A hint: the known word nearest to this one, else all of them."""
+    """A hint: the known word nearest to this one, else the first twelve of them."""
     choices = list(known)
     folded = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word[:100].lower(), folded, 1)
-    return f"did you mean {folded[near[0]]}?" if near else f"known: {', '.join(choices)}"
+    if near:
+        return f"did you mean {folded[near[0]]}?"
+    return f"known: {', '.join(choices[:12])}{', ...' if len(choices) > 12 else ''}"
 
 
 def mapping(node: Node, what: str, known: Sequence[str] | None = None) -> dict[str, Node]:
@@ -138,12 +140,13 @@ def name(node: Node, what: str) -> str:
         raise invalid(
             node.place,
             f"{what} is {node.shown}, but may hold only letters, digits, '-', '_' and '.'",
-            f"for example {_cleaned(text)}",
+            f"for example {cleaned(text)}",
         )
     return text
 
 
-def _cleaned(text: str) -> str:
+def cleaned(text: str) -> str:
+    """The nearest text that may be a name."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text[:60]).strip("-") or "web"
 
 
@@ -182,6 +185,8 @@ def network(node: Node, what: str, *, strict: bool) -> Network:
     """A CIDR, or one address. With `strict` no bit of the host part may be set."""
     text = string(node, what, "10.0.0.0/8")
     try:
+        if "%" in text:
+            raise ValueError("an interface means nothing in a policy")
         return ipaddress.ip_network(text, strict=strict)
     except ValueError:
         raise invalid(
@@ -190,6 +195,7 @@ def network(node: Node, what: str, *, strict: bool) -> Network:
 
 
 def _network_hint(text: str) -> str:
+    text = text.partition("%")[0]
     try:
         return f"did you mean {ipaddress.ip_network(text, strict=False)}?"
     except ValueError:
@@ -236,7 +242,7 @@ def protocol(node: Node | None, *, known: Mapping[str, str]) -> str:
 
 def port_number(text: str, node: Node, what: str) -> int:
     """1 to 65535."""
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
         raise invalid(
             node.place,
             f"{what} is {shorten(text)}, but must be a whole number from 1 to 65535",

@@ -185,6 +185,6 @@ def _port(node: Node) -> PortSpec:
     if end is None:
         return spec
     if spec.first is None:
-        raise invalid(end.place, "endPort needs a port by number, not by name", None)
+        raise invalid(end.place, "endPort stands beside a port's name", "write port: as a number")
     first, last = fields.port_range(spec.first, fields.number(end, "endPort"), end)
     return PortSpec(protocol, first, last)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 
-from netwatch.model.times import nanoseconds
+from netwatch.model.times import nanoseconds, rfc3339
 from netwatch.policy import fields
 from netwatch.policy.fields import Problems
 from netwatch.policy.ir import (
@@ -145,7 +145,7 @@ def _rule(node: Node, *, own: str | None, everywhere: bool) -> tuple[str, Rule]:
     for key, value in node.entries:
         if value.kind is Kind.NULL and key.text in ("from", "to", "ports"):
             raise invalid(
-                value.place,
+                key.place,
                 f"{key.text} names nothing",
                 "for everybody write anyone; for every port leave ports out",
             )
@@ -234,8 +234,10 @@ def _expiry(node: Node | None) -> int | None:
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
             end = date.fromisoformat(text) + timedelta(days=1)
-            return nanoseconds(f"{end.isoformat()}T00:00:00Z")
-        return nanoseconds(text)
+            text = f"{end.isoformat()}T00:00:00Z"
+        moment = nanoseconds(text)
+        rfc3339(moment)
+        return moment
     except (ValueError, OverflowError):
         raise invalid(
             node.place,

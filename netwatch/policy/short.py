@@ -76,11 +76,14 @@ def _term(term: str, node: Node, what: str) -> Requirement:
         key, word, listed = match.groups()
         operator = Operator.IN if word == "in" else Operator.NOT_IN
         values = frozenset(value.strip() for value in listed.split(","))
-        return Requirement(fields.label_key(key, node, what), operator, values)
+        if "" not in values:
+            return Requirement(fields.label_key(key, node, what), operator, values)
     if match := _HAS.fullmatch(term):
         operator = Operator.DOES_NOT_EXIST if match[1] else Operator.EXISTS
         return Requirement(fields.label_key(match[2], node, what), operator)
     hint = "write app=web, tier in (a, b), env!=dev or has(team), with commas between"
+    if re.fullmatch(r"[\w.-]+", term):
+        hint = f"did you mean {{app: {fields.cleaned(term)}}}?"
     raise invalid(node.place, f"{what} is {node.shown}, which is no label", hint)
 
 
@@ -159,7 +162,8 @@ def _word(node: Node, what: str) -> PeerSpec:
         )
     hint = fields.meant(text, ("host", "internet", "anyone"))
     if hint.startswith("known"):
-        hint = "labels are written app=web; other peers: host, internet, anyone, 10.0.0.0/8"
+        label = f"{{app: {fields.cleaned(text)}}}"
+        hint = f"labels are written {label}; other peers: host, internet, anyone, 10.0.0.0/8"
     raise invalid(node.place, f"{what} is {node.shown}, which names no peer", hint)
 
 

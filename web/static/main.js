@@ -27,7 +27,7 @@ function render({ renew = false } = {}) {
   const shownAny = view.map.nodes.length > 0;
   byId("map-empty").replaceChildren(...(shownAny || !view.loaded ? [] : [empty(
     "No workload seen yet.",
-    "Start a container on this host, or run `netwatch agent` on another one. Workloads appear here by themselves.",
+    "Start a container on this host, or run “netwatch agent” on another one. Workloads appear here by themselves.",
   )]));
 }
 

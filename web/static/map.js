@@ -7,6 +7,7 @@ import { layOutAll } from "./layout.js";
 import { drawMarks } from "./marks.js";
 import { mapStyle, palette } from "./map-style.js";
 
+const TOOLS = 34; // pixels at the right edge that the buttons cover
 const NEAR = 90; // pixels from its neighbours where a new node appears
 const KEPT = 2000; // positions kept per grouping
 
@@ -204,13 +205,13 @@ export function fit() {
   const covered = byId("legend").offsetHeight + 14; // the legend lies over the lower edge
   const box = cy.elements().boundingBox();
   if (!box.w || !box.h) return;
-  cy.zoom(Math.min((cy.width() - 40) / box.w, (cy.height() - covered - 30) / box.h));
+  cy.zoom(Math.min((cy.width() - TOOLS - 40) / box.w, (cy.height() - covered - 30) / box.h));
   cy.center(cy.elements());
   if (cy.zoom() > 1.4) {
     cy.zoom(1.4);
     cy.center(cy.elements());
   }
-  cy.panBy({ x: 0, y: -covered / 2 });
+  cy.panBy({ x: -TOOLS / 2, y: -covered / 2 });
 }
 
 export function zoomBy(factor) {

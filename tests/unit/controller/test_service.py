@@ -361,7 +361,7 @@ def test_a_silent_agent_is_told_within_90_seconds_and_resolved_when_it_returns(
     fleet.ingest(report("a"))
     fleet.ingest(report("b"))
     silent_at = None
-    for second in range(1, 90):
+    for second in range(3, 90, 3):
         clock.now = START + second * SECOND
         fleet.ingest(report("b", sequence=second + 1, now=clock.now))
         fleet.tick(clock.now)

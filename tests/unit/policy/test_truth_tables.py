@@ -40,7 +40,7 @@ def _documents(step: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_decide_gives_the_published_truth_table(case: dict[str, Any]) -> None:
-    """Every judged cell is as upstream expects: nothing allowed falsely, nothing denied falsely."""
+    """Every judged cell is as upstream expects: nothing allowed falsely, nothing denied so."""
     judged = 0
     for step in case["steps"]:
         policies = parse(_documents(step), "case.json")

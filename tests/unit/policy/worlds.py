@@ -59,7 +59,10 @@ OUTSIDE = Party(address="203.0.113.9")
 
 def segment(spec: str, name: str = "s", namespace: str = "shop") -> tuple[Policy, ...]:
     """A Segment whose spec is this YAML, as a flow mapping or indented by two."""
-    head = f"apiVersion: netwatch/v1\nkind: Segment\nmetadata: {{name: {name}, namespace: {namespace}}}"
+    head = (
+        "apiVersion: netwatch/v1\nkind: Segment\n"
+        f"metadata: {{name: {name}, namespace: {namespace}}}"
+    )
     return parse(f"{head}\nspec:\n{_indented(spec)}", f"{name}.yaml")
 
 

@@ -1,0 +1,229 @@
+"""`netwatch host`: give policies force on this host, without a controller."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from netwatch.cli.output import json_option, print_json, say
+from netwatch.model.errors import Violations
+from netwatch.model.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from netwatch.enforce.host import Preview
+
+F = TypeVar("F", bound=Callable[..., Any])
+MAX_TOLD = 20  # lines of one kind for a person; JSON has all
+
+
+def policies_option(function: F) -> F:
+    """`--policies PATH`, which may be repeated."""
+    return click.option(
+        "--policies",
+        "paths",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A file or folder of policies; may be repeated.",
+    )(function)
+
+
+def backend_option(function: F) -> F:
+    """`--backend`: which iptables holds the rules."""
+    return click.option(
+        "--backend",
+        default="auto",
+        type=click.Choice(["auto", "nft", "legacy"]),
+        help="Where the rules live; auto: where the container runtime's are.",
+    )(function)
+
+
+@click.group()
+def host() -> None:
+    """Give policies force on this host, see them there, and take them away."""
+
+
+def this_host() -> Snapshot:
+    """The workloads of this host now; its problem, if any, is the caller's to judge."""
+    from netwatch.discover.sources import find_source
+    from netwatch.settings import load
+
+    source = find_source(load())
+    source.start(lambda: None)
+    try:
+        return source.snapshot()
+    finally:
+        source.close()
+
+
+@host.command()
+@policies_option
+@backend_option
+@json_option
+def plan(paths: tuple[Path, ...], backend: str, as_json: bool) -> None:
+    """What apply would change; changes nothing."""
+    from netwatch.enforce.host import preview
+    from netwatch.policy.files import read_policies
+
+    policies = read_policies(paths)
+    seen = preview(policies, this_host(), backend=backend, now=time.time_ns())
+    answer = described(seen)
+    if as_json:
+        print_json(answer)
+        return
+    tell(answer)
+
+
+@host.command()
+@policies_option
+@backend_option
+@click.option("--confirm", "confirm_s", type=click.IntRange(1, 3600), help="Roll back after N s.")
+@json_option
+def apply(paths: tuple[Path, ...], backend: str, confirm_s: int | None, as_json: bool) -> None:
+    """Give the policies force; returns once they were read back from the kernel."""
+    from netwatch.enforce import confirm, host
+
+    if not paths:
+        raise click.UsageError("apply needs --policies PATH; netwatch host remove takes them away")
+    now = time.time_ns()
+    if confirm_s is None:
+        confirm.refuse_pending()
+        seen = host.apply(paths, this_host(), backend=backend, now=now)
+    else:
+        seen = confirm.apply(paths, this_host(), backend=backend, now=now, seconds=confirm_s)
+    answer = described(seen) | {"confirm_seconds": confirm_s}
+    if as_json:
+        print_json(answer)
+        return
+    tell(answer)
+    say(f"applied and read back ({answer['backend']}, {answer['digest'][:12]})")
+    if confirm_s is not None:
+        say(f"netwatch host confirm within {confirm_s} s keeps it")
+
+
+@host.command()
+@policies_option
+@json_option
+def verify(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Whether the kernel still holds what was applied; exit code 3 if not."""
+    from netwatch.enforce import host
+    from netwatch.policy.files import read_policies
+
+    policies = read_policies(paths) if paths else None
+    drift = host.verify(this_host(), now=time.time_ns(), policies=policies)
+    if as_json:
+        print_json({"ok": not drift, "drift": list(drift)})
+        if drift:
+            raise click.exceptions.Exit(Violations.exit_code)
+        return
+    for line in drift[:MAX_TOLD]:
+        say(line)
+    if drift:
+        raise Violations(
+            f"the kernel differs in {len(drift)} ways", "netwatch host apply mends it"
+        )
+    say("the kernel holds what was applied")
+
+
+@host.command()
+@json_option
+def remove(as_json: bool) -> None:
+    """Take everything away and leave the host as it was."""
+    from netwatch.enforce import host
+
+    found = host.remove()
+    if as_json:
+        print_json({"ok": True, "removed": found})
+        return
+    say("removed" if found else "there was nothing to remove")
+
+
+@host.command()
+@json_option
+def confirm(as_json: bool) -> None:
+    """Keep what was applied with --confirm."""
+    from netwatch.enforce import confirm as confirmation
+
+    confirmation.confirm()
+    if as_json:
+        print_json({"ok": True})
+        return
+    say("confirmed")
+
+
+@host.command(hidden=True)
+@click.argument("token")
+@click.argument("seconds", type=int)
+def rollback(token: str, seconds: int) -> None:
+    """The separate process that waits for `confirm` and undoes what it did not confirm."""
+    from netwatch.enforce import confirm as confirmation
+
+    time.sleep(seconds)
+    confirmation.roll_back(token, this_host, now=time.time_ns())
+
+
+def described(seen: Preview) -> dict[str, Any]:
+    """A preview as JSON: edges and rules that change, and what people must know."""
+    facts = seen.ruleset.facts
+    names = dict(facts.names)
+    lines = (*seen.plan.before, *seen.plan.after)
+    edges = {verb: _edges(lines, verb, names) for verb in ("add", "del")}
+    return {
+        "ok": True,
+        "backend": seen.backend,
+        "digest": seen.ruleset.digest,
+        "enforced": list(facts.documents),
+        "staged": list(facts.staged),
+        "unchanged": seen.plan.empty,
+        "edges": {"added": edges["add"], "removed": edges["del"]},
+        "members": _counts(lines),
+        "rules": {f"ipv{family}": len(text) for family, text in seen.plan.rules},
+        "changes": list(seen.plan.drift),
+        "fail_closed": list(facts.fail_closed),
+        "host_granular": list(facts.host_granular),
+        "sessions_cut": [str(session) for session in seen.cuts],
+        "notes": list(facts.notes),
+    }
+
+
+def _edges(lines: Sequence[str], verb: str, names: dict[str, str]) -> list[str]:
+    found = set()
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        title, _, member = rest.partition(" ")
+        if word == verb and title in ("nw-edge4", "nw-edge6"):
+            source, port, destination = member.split(",")
+            ends = names.get(source, source), names.get(destination, destination)
+            found.add(f"{ends[0]} -> {ends[1]} {port.replace(':', '/')}")
+    return sorted(found)
+
+
+def _counts(lines: Sequence[str]) -> dict[str, int]:
+    counted = Counter(line.split(" ", 1)[0] for line in lines)
+    return {"added": counted["add"], "removed": counted["del"], "sets": counted["create"]}
+
+
+def tell(answer: dict[str, Any]) -> None:
+    """The same for a person."""
+    told = (
+        ("edge added", answer["edges"]["added"]),
+        ("edge removed", answer["edges"]["removed"]),
+        ("fail-closed network", answer["fail_closed"]),
+        ("host-granular edge", answer["host_granular"]),
+        ("session that is cut", answer["sessions_cut"]),
+        ("note", answer["notes"]),
+    )
+    for title, lines in told:
+        for line in lines[:MAX_TOLD]:
+            say(f"{title}: {line}")
+        if len(lines) > MAX_TOLD:
+            say(f"{title}: and {len(lines) - MAX_TOLD} more")
+    if answer["unchanged"]:
+        say("the kernel holds this already")
+    else:
+        members = answer["members"]
+        say(f"members: {members['added']} added, {members['removed']} removed")

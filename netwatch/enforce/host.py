@@ -1,0 +1,285 @@
+"""One host's enforcement, beginning to end: preview, apply, verify, remove, what is applied.
+
+What is applied is remembered under /run/netwatch by network namespace: the documents' text, so
+that an agent can name verdicts, and what the host was like before, so that it is left that way.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from netwatch.enforce import kernel, netlink, sessions
+from netwatch.enforce.compile import compile
+from netwatch.enforce.ends import host_addresses
+from netwatch.enforce.plan import CHAINS, NOTHING, Plan, plan
+from netwatch.enforce.ruleset import FAMILIES, HOOKS, Ruleset
+from netwatch.enforce.sets import restore_sets
+from netwatch.kernel.namespaces import inside
+from netwatch.model.errors import NetwatchError
+from netwatch.model.report import Enforcement
+from netwatch.model.snapshot import Snapshot
+from netwatch.policy.files import policy_files, read_policies
+from netwatch.policy.ir import Policy
+
+MAX_REPAIRS = 3  # a first apply may meet a runtime that writes at the same moment
+
+
+class _Before(msgspec.Struct, frozen=True):
+    """What the host was like before anything of ours was there."""
+
+    tables: tuple[str, ...] = ()
+    sysctls: dict[str, str] = {}
+
+
+class _State(msgspec.Struct, frozen=True):
+    backend: str
+    digest: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` last put into the kernel of a network namespace; `at` in ns since the epoch."""
+
+    policies: tuple[Policy, ...]
+    digest: str
+    backend: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be, what would change, and the live sessions that it would cut."""
+
+    backend: str
+    ruleset: Ruleset
+    plan: Plan
+    cuts: tuple[sessions.Session, ...] = ()
+
+
+def folder() -> Path:
+    """Where this network namespace's state is kept."""
+    return kernel.RUN / f"enforce.{kernel.namespace_inode()}"
+
+
+def applied(namespace: Path | None = None) -> Applied | None:
+    """What is applied in that network namespace (None: the caller's), or None.
+
+    Raises NetwatchError if what was remembered is damaged.
+    """
+    return inside(namespace, _applied)
+
+
+def _applied() -> Applied | None:
+    place = folder()
+    try:
+        state = msgspec.json.decode((place / "state.json").read_bytes(), type=_State)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise NetwatchError(
+            f"{place / 'state.json'} is damaged: {error}", "netwatch host remove, then apply again"
+        ) from None
+    policies = read_policies([place / "policies"])
+    return Applied(policies, state.digest, state.backend, state.at)
+
+
+def preview(policies: Sequence[Policy], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
+    """What `apply` would do; changes nothing."""
+    _refuse_incomplete(snapshot)
+    chosen = kernel.find_backend(backend)
+    ruleset = compile(policies, snapshot, now=now)
+    actual = kernel.read(chosen)
+    fresh = not any(name.startswith(CHAINS) for _, name in actual.chains)
+    cuts = sessions.forbidden(ruleset, host_addresses(snapshot), either_way=fresh)
+    return Preview(chosen, ruleset, plan(ruleset, actual), tuple(cuts))
+
+
+def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
+    """Give these policies force; returns once they were read back from the kernel.
+
+    Raises NotApplied (the rules from before stay), Busy, CapReached, CommandMissing, and
+    InvalidDocument before anything is touched.
+    """
+    policies = read_policies(files)
+    texts = [(file.suffix, file.read_bytes()) for file in policy_files(files)]
+    with kernel.lock():
+        seen = preview(policies, snapshot, backend=backend, now=now)
+        _leave_other_backend(seen.backend)
+        _remember_before()
+        _see_bridges(snapshot, enforcing=seen.ruleset.enforcing)
+        first = compile((), snapshot, now=now)
+        fresh = not any(n.startswith(CHAINS) for _, n in kernel.read(seen.backend).chains)
+        if fresh and seen.ruleset.enforcing:
+            _converge(first, seen.backend)  # conntrack watches before anything is denied
+        _converge(seen.ruleset, seen.backend)
+        cuts = sessions.forbidden(seen.ruleset, host_addresses(snapshot), either_way=fresh)
+        for session in cuts:
+            sessions.cut(session)
+        _remember(texts, _State(seen.backend, seen.ruleset.digest, now))
+    return Preview(seen.backend, seen.ruleset, seen.plan, tuple(cuts))
+
+
+def _refuse_incomplete(snapshot: Snapshot) -> None:
+    if snapshot.problem:
+        raise NetwatchError(
+            f"the workloads of this host are not known: {snapshot.problem}",
+            "nothing was changed; see netwatch doctor",
+        )
+
+
+def _converge(ruleset: Ruleset, backend: str) -> None:
+    """Change what differs and read it back, until nothing does."""
+    left = plan(ruleset, kernel.read(backend))
+    for _ in range(MAX_REPAIRS):
+        kernel.carry_out(left, backend)
+        left = plan(ruleset, kernel.read(backend))
+        if left.empty:
+            return
+    raise kernel.NotApplied(
+        f"what was read back differs: {left.drift[0]}",
+        "another program changes the rules at the same time; see netwatch host verify",
+    )
+
+
+def _leave_other_backend(backend: str) -> None:
+    """Rules of ours in the other backend would go on dropping, unseen."""
+    other = kernel.LEGACY if backend == kernel.NFT else kernel.NFT
+    if any(f":{CHAINS}" in kernel.saved(other, family) for family in FAMILIES):
+        raise NetwatchError(
+            f"rules of netwatch are in iptables-{other}, but {backend} was chosen",
+            "netwatch host remove, then apply again",
+        )
+
+
+def _see_bridges(snapshot: Snapshot, *, enforcing: bool) -> None:
+    """Packets between workloads of one bridge pass iptables only if br_netfilter says so."""
+    if not enforcing or not any(network.driver == "bridge" for network in snapshot.networks):
+        return
+    found = kernel.sysctls()
+    if not found:
+        raise NetwatchError(
+            "traffic within a bridge can not be enforced: the kernel lacks br_netfilter",
+            "modprobe br_netfilter",
+        )
+    for name, value in found.items():
+        if value != "1":
+            kernel.set_sysctl(name, "1")
+
+
+def _remember_before() -> None:
+    place = folder()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (place / "before.json").exists():
+        before = _Before(tuple(sorted(netlink.nft_tables())), kernel.sysctls())
+        _write(place / "before.json", msgspec.json.encode(before))
+
+
+def _remember(texts: Sequence[tuple[str, bytes]], state: _State) -> None:
+    place = folder()
+    fresh, current = place / "policies.new", place / "policies"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    for number, (suffix, text) in enumerate(texts):
+        (fresh / f"{number:04d}{suffix}").write_bytes(text)
+    shutil.rmtree(current, ignore_errors=True)
+    fresh.rename(current)
+    _write(place / "state.json", msgspec.json.encode(state))
+
+
+def _write(path: Path, data: bytes) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(data)
+    fresh.replace(path)
+
+
+def verify(
+    snapshot: Snapshot, *, now: int, policies: Sequence[Policy] | None = None
+) -> tuple[str, ...]:
+    """What differs between the kernel and what is applied (or these policies), in sentences.
+
+    The comparison is with the workloads as they are now. Raises NetwatchError if nothing was
+    applied here.
+    """
+    _refuse_incomplete(snapshot)
+    state = _applied()
+    if state is None:
+        raise NetwatchError("nothing is applied on this host", "netwatch host apply --policies …")
+    chosen = state.policies if policies is None else policies
+    ruleset = compile(chosen, snapshot, now=now)
+    drift = list(plan(ruleset, kernel.read(state.backend)).drift)
+    if ruleset.enforcing and any(network.driver == "bridge" for network in snapshot.networks):
+        drift += [
+            f"net.bridge.{name} is {value}: traffic within a bridge is not seen"
+            for name, value in kernel.sysctls().items()
+            if value != "1"
+        ]
+    return tuple(drift)
+
+
+def remove() -> bool:
+    """Leave the host as it was; True if there was anything. Needs no policies, runs twice well."""
+    kernel.need_programs()
+    with kernel.lock():
+        found = False
+        after: tuple[str, ...] = ()
+        for backend in (kernel.NFT, kernel.LEGACY):
+            todo = plan(NOTHING, kernel.read(backend))
+            found = found or not todo.empty
+            kernel.carry_out(Plan(rules=todo.rules), backend)
+            after = todo.after
+        restore_sets(after)
+        place = folder()
+        found = found or place.exists()
+        _restore_before(place)
+        shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def _restore_before(place: Path) -> None:
+    try:
+        before = msgspec.json.decode((place / "before.json").read_bytes(), type=_Before)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return
+    for name, value in before.sysctls.items():
+        if kernel.sysctls().get(name) not in (None, value):
+            kernel.set_sysctl(name, value)
+    for family, title in ((4, "ip filter"), (6, "ip6 filter")):
+        made_by_us = title not in before.tables and title in netlink.nft_tables()
+        if made_by_us and _is_bare(kernel.saved(kernel.NFT, family)):
+            netlink.delete_nft_table(title)
+
+
+def _is_bare(text: str) -> bool:
+    """Whether a table holds nothing but empty built-in chains that accept."""
+    lines = [line for line in text.splitlines() if line[:1] in (":", "-")]
+    built_in = tuple(f":{hook} ACCEPT" for hook in HOOKS)
+    return all(line.startswith(built_in) for line in lines)
+
+
+def enforcement_state(snapshot: Snapshot, *, now: int) -> Enforcement:
+    """The agent's report on this host's kernel; never raises what a person could mend."""
+    problem = None
+    drift: tuple[str, ...] = ()
+    state: Applied | None = None
+    try:
+        state = _applied()
+        if state is not None:
+            drift = verify(snapshot, now=now)
+    except NetwatchError as error:
+        problem = error.message
+    if state is None:
+        return Enforcement(problem=problem)
+    return Enforcement(
+        backend=state.backend,
+        digest=state.digest,
+        enforced=tuple(p.title for p in state.policies if p.mode.value == "enforce"),
+        staged=tuple(p.title for p in state.policies if p.mode.value == "stage"),
+        drift=drift,
+        problem=problem,
+    )

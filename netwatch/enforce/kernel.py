@@ -1,0 +1,168 @@
+"""Rules in the kernel: where they live, how they are read back, and one change at a time.
+
+Written by the iptables-restore of the backend that the runtime uses: a rule in the other one would
+filter too, but could not be hooked into DOCKER-USER, and an administrator would not see it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from netwatch.enforce.plan import CHAINS, DOCKER_USER, Actual, Plan
+from netwatch.enforce.ruleset import FAMILIES, HOOKS
+from netwatch.enforce.sets import read_sets, restore_sets
+from netwatch.kernel import commands
+from netwatch.model.errors import NetwatchError
+
+NFT, LEGACY, AUTO = "nft", "legacy", "auto"
+RUN = Path("/run/netwatch")
+LOCK_WAIT_S = 5  # for /run/xtables.lock; iptables-nft ignores it, so everything is read back
+_PROGRAM = {4: "iptables", 6: "ip6tables"}
+_NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}
+_MARK = re.compile(r'--comment "?(nw:[0-9a-f]{10})"?')
+_SYSCTLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
+_BRIDGE = Path("/proc/sys/net/bridge")
+
+
+class Busy(NetwatchError):
+    """Somebody else is changing this host's rules right now."""
+
+    code = "busy"
+
+
+class NotApplied(NetwatchError):
+    """The kernel did not take the rules; those from before are still in force."""
+
+    code = "not-applied"
+
+
+def namespace_inode() -> int:
+    """What names the network namespace of the calling thread."""
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+@contextmanager
+def lock() -> Iterator[None]:
+    """One writer for each network namespace; raises Busy at once."""
+    RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = RUN / f"enforce.{namespace_inode()}.lock"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Busy(
+            "another netwatch is changing this host's rules", "try again when it has ended"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def legacy_tables(family: int) -> frozenset[str]:
+    """The legacy tables that exist here; asking iptables-legacy would create them."""
+    try:
+        names = Path("/proc/thread-self/net", _NAMES[family]).read_text()
+    except OSError:
+        return frozenset()
+    return frozenset(names.split())
+
+
+def saved(backend: str, family: int) -> str:
+    """The filter table as `iptables-save` prints it; empty where a legacy one does not exist."""
+    if backend == LEGACY and "filter" not in legacy_tables(family):
+        return ""
+    return commands.check([f"{_PROGRAM[family]}-{backend}-save", "-t", "filter"])
+
+
+def find_backend(choice: str) -> str:
+    """`nft` or `legacy`: as chosen, else where our chains or the runtime's are."""
+    need_programs()
+    if choice in (NFT, LEGACY):
+        return choice
+    texts = {backend: saved(backend, 4) for backend in (NFT, LEGACY)}
+    for sign in (f":{CHAINS}", ":DOCKER"):
+        for backend, text in texts.items():
+            if sign in text:
+                return backend
+    return NFT if "nf_tables" in commands.run(["iptables", "-V"]).out else LEGACY
+
+
+def need_programs() -> None:
+    """Raise CommandMissing with the remedy before anything is changed."""
+    for program in ("iptables", "ip6tables", "iptables-save", "ipset"):
+        if not commands.available(program):
+            raise commands.CommandMissing(
+                f"the program {program} is not installed",
+                f"install it: apt-get install {commands.package_of(program)}",
+            )
+
+
+def read(backend: str) -> Actual:
+    """Chains, jumps and sets of ours as they are now."""
+    chains: dict[tuple[int, str], tuple[str, ...]] = {}
+    for family in FAMILIES:
+        chains |= _parse(saved(backend, family), family)
+    return Actual(chains, read_sets())
+
+
+def _parse(text: str, family: int) -> dict[tuple[int, str], tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.startswith(":"):
+            found[line[1:].split(" ", 1)[0]] = []
+        elif line.startswith("-A "):
+            chain = line.split(" ", 2)[1]
+            mark = _MARK.search(line)
+            found.setdefault(chain, []).append(mark.group(1) if mark else "")
+    ours = (name for name in found if name.startswith(CHAINS) or name in (*HOOKS, DOCKER_USER))
+    return {(family, name): tuple(found[name]) for name in ours}
+
+
+def carry_out(plan: Plan, backend: str) -> None:
+    """Do what the plan says, in its order; raises NotApplied with the old rules in force."""
+    try:
+        restore_sets(plan.before)
+        for check_only in (True, False):
+            for family, lines in plan.rules:
+                _restore(backend, family, lines, check_only=check_only)
+    except commands.CommandFailed as error:
+        raise NotApplied(
+            f"the kernel did not take the rules, those from before stay in force: {error.message}",
+            "see netwatch doctor; nothing that was permitted has changed",
+        ) from None
+    restore_sets(plan.after)
+
+
+def _restore(backend: str, family: int, lines: tuple[str, ...], *, check_only: bool) -> None:
+    test = ["--test"] if check_only else []
+    program = f"{_PROGRAM[family]}-{backend}-restore"
+    feed = "\n".join((*lines, ""))
+    commands.check([program, "--noflush", "-w", str(LOCK_WAIT_S), *test], feed=feed)
+
+
+def sysctls() -> dict[str, str]:
+    """The switches that make bridged packets visible to iptables; empty without br_netfilter."""
+    found = {}
+    for name in _SYSCTLS:
+        try:
+            found[name] = (_BRIDGE / name).read_text().strip()
+        except OSError:
+            continue
+    return found
+
+
+def set_sysctl(name: str, value: str) -> None:
+    """Set one of `sysctls`; raises NetwatchError where the host does not let us."""
+    if name not in _SYSCTLS or value not in ("0", "1"):
+        raise NetwatchError(f"{name} is no switch of ours")
+    try:
+        (_BRIDGE / name).write_text(value)
+    except OSError as error:
+        raise NetwatchError(f"can not set net.bridge.{name}: {error.strerror}") from None

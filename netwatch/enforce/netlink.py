@@ -1,0 +1,122 @@
+"""The few netfilter messages that no program of the base system sends for us.
+
+linux/netfilter/nfnetlink.h: a nlmsghdr, a nfgenmsg (family, version, resource), then attributes of
+a length and a type each, padded to four bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from netwatch.model.errors import NetwatchError
+
+NETLINK_NETFILTER = 12
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+CREATE, EXCL = 0x400, 0x200
+ERROR, DONE = 2, 3
+BATCH_BEGIN, BATCH_END = 0x10, 0x11
+NESTED = 0x8000
+CONNTRACK, NFTABLES = 1, 10
+DEADLINE_S = 5.0
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute with its padding."""
+    size = 4 + len(value)
+    return struct.pack("=HH", size, kind) + value + b"\0" * (-size % 4)
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | NESTED, b"".join(parts))
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of a message, by type; of two with one type the last."""
+    found = {}
+    at = 0
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("=HH", data, at)
+        if size < 4:
+            break
+        found[kind & 0x3FFF] = data[at + 4 : at + size]
+        at += (size + 3) & ~3
+    return found
+
+
+def message(kind: int, flags: int, family: int, body: bytes = b"", *, resource: int = 0) -> bytes:
+    """One request; `kind` is subsystem << 8 | type."""
+    general = struct.pack("=BB", family, 0) + struct.pack("!H", resource)
+    size = 16 + len(general) + len(body)
+    return struct.pack("=IHHII", size, kind, flags | REQUEST, 1, 0) + general + body
+
+
+def connect() -> socket.socket:
+    """A socket in the network namespace of the calling thread."""
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    link.settimeout(DEADLINE_S)
+    link.bind((0, 0))
+    return link
+
+
+def dump(kind: int, family: int) -> Iterator[bytes]:
+    """The bodies (after nfgenmsg) of all objects of a kind; nothing where it is unknown."""
+    with connect() as link:
+        link.send(message(kind, DUMP, family))
+        while True:
+            for found, body in _messages(link.recv(1 << 18)):
+                if found == DONE:
+                    return
+                if found == ERROR:
+                    return
+                yield body[4:]
+
+
+def send(*messages: bytes) -> int:
+    """Send requests as one batch; the errno of the first that failed, or 0."""
+    with connect() as link:
+        link.send(b"".join(messages))
+        for found, body in _messages(link.recv(1 << 16)):
+            if found == ERROR:
+                return -int(struct.unpack_from("=i", body)[0])
+    return 0
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 16 <= len(data):
+        size, kind = struct.unpack_from("=IH", data, at)
+        if size < 16:
+            raise NetwatchError("the kernel's answer makes no sense")
+        yield kind, data[at + 16 : at + size]
+        at += (size + 3) & ~3
+
+
+_NFT_FAMILIES = {"ip": 2, "ip6": 10}  # NFPROTO_IPV4, NFPROTO_IPV6
+
+
+def nft_tables() -> frozenset[str]:
+    """The nftables tables here, as `family name`: "ip filter"."""
+    found = set()
+    for text, number in _NFT_FAMILIES.items():
+        for body in dump(NFTABLES << 8 | 1, number):
+            name = attributes(body).get(1, b"").rstrip(b"\0").decode(errors="replace")
+            found.add(f"{text} {name}")
+    return frozenset(found)
+
+
+def delete_nft_table(title: str) -> None:
+    """Delete a table that `nft_tables` named; a table that is gone is no error."""
+    text, name = title.split(" ", 1)
+    number = _NFT_FAMILIES[text]
+    body = attribute(1, name.encode() + b"\0")
+    code = send(
+        message(BATCH_BEGIN, 0, 0, resource=NFTABLES),
+        message(NFTABLES << 8 | 2, ACK, number, body),
+        message(BATCH_END, 0, 0, resource=NFTABLES),
+    )
+    if code not in (0, 2):
+        raise NetwatchError(f"can not delete the table {title}: {os.strerror(code)}")

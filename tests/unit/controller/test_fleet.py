@@ -1,0 +1,102 @@
+"""Who an address is: named only where one answer is possible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from netwatch.controller.fleet import Fleet, peer_of
+from netwatch.model.edge import Peer
+from netwatch.model.flow import Endpoint, Flow
+from netwatch.model.workload import PublishedPort, Workload
+from tests.unit.controller.samples import DB, START, WEB, report
+
+
+def a_fleet() -> Fleet:
+    """Hosts a, b and c. b and c both have a local 172.17.0.0/24 and its gateway, as Docker does."""
+    doors = (
+        PublishedPort("0.0.0.0", 8080, 80, "tcp"),
+        PublishedPort("203.0.113.2", 8081, 81, "tcp"),
+    )
+    inner_b = Workload("b", "x", "inner", "docker", addresses=("172.17.0.9",))
+    inner_c = replace(inner_b, host="c", name="other", addresses=("172.17.0.7",))
+    shadow = Workload("b", "x", "shadow", "docker", addresses=("203.0.113.2",), host_network=True)
+    fleet = Fleet()
+    fleet.learn(report("a", addresses=("203.0.113.1", "198.18.0.1")), START)
+    fleet.learn(
+        report(
+            "b",
+            addresses=("203.0.113.2", "172.17.0.1"),
+            workloads=(replace(DB, published=doors), inner_b, shadow),
+        ),
+        START,
+    )
+    fleet.learn(
+        report("c", addresses=("203.0.113.3", "172.17.0.1"), workloads=(inner_c,)), START
+    )
+    return fleet
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "reporter", "id", "expected_port"),
+    [
+        pytest.param("198.18.1.2", 5432, "a", "b/shop/db", 5432, id="a workload elsewhere"),
+        pytest.param("172.17.0.9", 1, "b", "b/x/inner", 1, id="a workload of its own"),
+        pytest.param("172.17.0.9", 1, "a", "b/x/inner", 1, id="elsewhere, unique, routed"),
+        pytest.param(
+            "172.17.0.9", 1, "c", "external:172.17.0.9", 1, id="lies in a local subnet: not b's"
+        ),
+        pytest.param("203.0.113.2", 22, "a", "host:b", 22, id="a host"),
+        pytest.param("172.17.0.1", 53, "b", "host:b", 53, id="its own gateway, not c's"),
+        pytest.param("172.17.0.1", 53, "a", "external:172.17.0.1", 53, id="two hosts have it"),
+        pytest.param("127.0.0.1", 53, "a", "host:a", 53, id="loopback is the reporter"),
+        pytest.param("203.0.113.2", 8080, "a", "b/shop/db", 80, id="a door on every address"),
+        pytest.param("203.0.113.2", 8081, "a", "b/shop/db", 81, id="a door on this address"),
+        pytest.param("172.17.0.1", 8081, "b", "host:b", 8081, id="no door on that address"),
+        pytest.param("192.0.2.7", 443, "a", "external:192.0.2.7", 443, id="outside"),
+        pytest.param("2001:db8::7", 443, "a", "external:2001:db8::7", 443, id="outside, IPv6"),
+    ],
+)
+def test_who_serves(
+    address: str, port: int, reporter: str, id: str, expected_port: int
+) -> None:
+    called = Flow(Endpoint("192.0.2.1", 4), Endpoint(address, port), "tcp", START, START)
+    (named,) = a_fleet().named([called], reporter)
+    assert (named.destination, named.port) == (id, expected_port)
+    assert named.original_port == (port if port != expected_port else None)
+
+
+def test_a_host_may_name_its_own_and_known_workloads_only() -> None:
+    """A compromised agent can not put words into another host's mouth by a name it invents."""
+    fleet = a_fleet()
+    claims = ["a/shop/just-gone", "b/shop/db", "b/shop/invented"]
+    flows = [
+        Flow(Endpoint("192.0.2.1", 4, claim), Endpoint("192.0.2.2", 1), "tcp", START, START)
+        for claim in claims
+    ]
+    named = [n.source for n in fleet.named(flows, "a")]
+    assert named == ["a/shop/just-gone", "b/shop/db", "external:192.0.2.1"]
+
+
+def test_what_becomes_known_later_is_renamed_once() -> None:
+    fleet = Fleet()
+    fleet.learn(report("a"), START)
+    assert fleet.learn(report("b"), START).names == {
+        "external:198.18.1.2": "b/shop/db",
+        "external:203.0.113.98": "host:b",
+    }
+    assert fleet.learn(report("b", sequence=2), START).names == {}
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        Peer("workload", WEB.name, WEB.namespace, WEB.host),
+        Peer("workload", "with/slash", "gone", "z"),
+        Peer("host", "a", host="a"),
+        Peer("external", "2001:db8::7"),
+    ],
+)
+def test_an_id_leads_back_to_its_peer(peer: Peer) -> None:
+    assert peer_of(peer.id, {WEB.identity: WEB}) == peer
