@@ -133,8 +133,7 @@ class EbpfSensor:
     def _attach_exactly(self, wanted: set[int]) -> None:
         there = {index: name for index, name in socket.if_nameindex() if index in wanted}
         for index in self._attached.keys() - there.keys():
-            _name, detaches = self._attached.pop(index)
-            _detach_all(detaches)
+            _detach_all(self._attached.pop(index)[1])
         for index in there.keys() - self._attached.keys():
             detaches: list[Detach] = []
             try:

@@ -102,9 +102,10 @@ select {bucket} as bucket, if(reporter = 'server', 'server', 'client') as side,
     coalesce(list(distinct application) filter (application is not null), []) as applications,
     coalesce(list(distinct state), []) as states,
     arg_max(verdict, judged.seen) as verdict, arg_max(staged, judged.seen) as staged
-from judged group by bucket, side, source, destination, protocol, port
+from judged group by 1, 2, 3, 4, 5, 6
 """
 
+# By position: a name would mean the bucket of the rows that come in, not the one that goes out.
 _MERGE = """
 select {bucket} as bucket, side, source, destination, protocol, port,
     max(original_port) as original_port, sum(connections) as connections,
@@ -114,7 +115,7 @@ select {bucket} as bucket, side, source, destination, protocol, port,
     list_distinct(flatten(list(applications))) as applications,
     list_distinct(flatten(list(states))) as states, arg_max(verdict, last_seen) as verdict,
     arg_max(staged, last_seen) as staged
-from ({rows}) as pieces group by bucket, side, source, destination, protocol, port
+from ({rows}) as pieces group by 1, 2, 3, 4, 5, 6
 """
 
 

@@ -60,8 +60,9 @@ def compile(policies: Sequence[Policy], snapshot: Snapshot, *, now: int) -> Rule
 
     Raises CapReached, naming documents, where a host could not hold the rules.
     """
-    enforced = tuple(p for p in policies if p.mode is Mode.ENFORCE)
-    staged = tuple(p for p in policies if p.mode is Mode.STAGE)
+    ordered = sorted(policies, key=lambda policy: repr(_plain(policy)))
+    enforced = tuple(p for p in ordered if p.mode is Mode.ENFORCE)
+    staged = tuple(p for p in ordered if p.mode is Mode.STAGE)
     mark = _mark(enforced)
     firm = _grade(enforced, snapshot, now, ENFORCED, prefix="nw-") if enforced else None
     trial = _grade((*enforced, *staged), snapshot, now, STAGED, prefix="nw-s-") if staged else None

@@ -42,20 +42,31 @@ def alone(*, wait: bool) -> Iterator[None]:
 
     Raises LabBusy at once unless `wait`.
     """
+    descriptor = _locked_folder(wait=wait)
     try:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise NetwatchError(f"{FOLDER} can not be made: {error.strerror}", "run as root") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
-    except BlockingIOError:
-        raise LabBusy("another process is making or removing a lab", "wait for it") from None
     finally:
-        os.close(descriptor)
         with contextlib.suppress(OSError):  # not empty: others keep their files there too
             FOLDER.rmdir()
+        os.close(descriptor)
+
+
+def _locked_folder(*, wait: bool) -> int:
+    while True:
+        try:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            message = f"{FOLDER} can not be made: {error.strerror}"
+            raise NetwatchError(message, "run as root") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if FOLDER.exists() and FOLDER.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise LabBusy("another process is making or removing a lab", "wait for it") from None
+        os.close(descriptor)  # who held it removed the folder: lock the new one
 
 
 def present() -> bool:
@@ -106,10 +117,15 @@ def write_host(name: str, snapshot: bytes) -> None:
 def erase() -> None:
     """Remove every file; the directory last, so that a killed `lab down` can be repeated."""
     shutil.rmtree(HOSTS, ignore_errors=True)
+    _new(DIRECTORY).unlink(missing_ok=True)
     DIRECTORY.unlink(missing_ok=True)
 
 
 def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
+    new = _new(path)
     new.write_bytes(content)
     new.replace(path)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

@@ -38,7 +38,9 @@ from netwatch.policy.peers import Peers
 ENFORCED = frozenset({Mode.ENFORCE})
 STAGED = frozenset({Mode.ENFORCE, Mode.STAGE})
 MAX_REMEMBERED = 200_000
-"""Parties and pairs kept ready; beyond it they are computed anew."""
+"""Parties kept ready; beyond it they are computed anew, as are the pairs below."""
+MAX_MET = 4_096
+"""Kinds of parties whose clauses are kept ready for the workloads of one group."""
 
 _STRICTNESS = (
     None,
@@ -95,32 +97,39 @@ class _Side:
     """One direction of all workloads that the same documents govern: clauses by peer."""
 
     def __init__(self, clauses: Iterable[tuple[Clause, frozenset[int]]]) -> None:
-        self.anyone: list[Clause] = []
-        self.by_peer: dict[int, list[Clause]] = {}
-        self._met: dict[int, _Candidates] = {}
+        self._anyone: list[Clause] = []
+        self._by_peer: dict[int, list[Clause]] = {}
         for clause, peers in clauses:
             if not peers:
-                self.anyone.append(clause)
+                self._anyone.append(clause)
             for peer in peers:
-                self.by_peer.setdefault(peer, []).append(clause)
+                self._by_peer.setdefault(peer, []).append(clause)
+        self._peers = frozenset(self._by_peer)
+        self._met: dict[int, _Candidates] = {}
+        self._stranger = _sorted(self._anyone)
 
     def candidates(self, face: _Face) -> _Candidates:
         """The clauses that a party of this face meets, in order."""
+        if self._peers.isdisjoint(face.peers):
+            return self._stranger
         known = self._met.get(face.number)
         if known is None:
-            met = {clause.rank: clause for clause in self.anyone}
-            for peer in face.peers:
-                met.update((clause.rank, clause) for clause in self.by_peer.get(peer, ()))
-            ordered = [met[rank] for rank in sorted(met)]
-            known = _Candidates(
-                tuple(c for c in ordered if c.rule.exception),
-                tuple(c for c in ordered if c.rule.action is Action.DENY),
-                tuple(c for c in ordered if c.rule.action is Action.ALLOW),
-            )
-            if len(self._met) >= MAX_REMEMBERED:
+            met = [c for peer in face.peers for c in self._by_peer.get(peer, ())]
+            known = _sorted([*self._anyone, *met])
+            if len(self._met) >= MAX_MET:
                 self._met.clear()
             self._met[face.number] = known
         return known
+
+
+def _sorted(clauses: Iterable[Clause]) -> _Candidates:
+    met = {clause.rank: clause for clause in clauses}
+    ordered = [met[rank] for rank in sorted(met)]
+    return _Candidates(
+        tuple(c for c in ordered if c.rule.exception),
+        tuple(c for c in ordered if c.rule.action is Action.DENY),
+        tuple(c for c in ordered if c.rule.action is Action.ALLOW),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,8 +352,7 @@ def _only_upstream(isolating: tuple[Policy, ...]) -> bool:
 
 
 def _same(source: Party, destination: Party) -> bool:
-    if source.workload is None or destination.workload is None:
+    one, other = source.workload, destination.workload
+    if one is None or other is None:
         return False
-    return source.workload is destination.workload or (
-        source.workload.identity == destination.workload.identity
-    )
+    return one is other or (one.name == other.name and one.identity == other.identity)

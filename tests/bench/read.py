@@ -7,6 +7,7 @@ without dissection (n_dissections=0) and with one meter, its fastest way; netwat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import ssl
@@ -41,7 +42,7 @@ NFSTREAM = """
 import sys
 from nfstream import NFStreamer
 flows = packets = octets = 0
-for flow in NFStreamer(source=sys.argv[1], n_dissections=0, n_meters=1, statistical_analysis=False):
+for flow in NFStreamer(sys.argv[1], n_dissections=0, n_meters=1, statistical_analysis=False):
     flows += 1
     packets += flow.bidirectional_packets
     octets += flow.bidirectional_bytes - 14 * flow.bidirectional_packets
@@ -92,10 +93,8 @@ def _handshake(pem: Path, version: ssl.TLSVersion, name: str) -> tuple[bytes, by
             (0, client, from_client, to_server),
             (1, server, from_server, to_client),
         ):
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
             data = out.read()
             said[side] += data
             into.write(data)
@@ -224,9 +223,8 @@ def main(packets: int = 1_000_000, runs: int = 3) -> int:
         print(f"{'tool':10} {'CPU s':>8} {'range':>15} {'Mpps':>6}")
         for name, each in times.items():
             middle = statistics.median(each)
-            print(
-                f"{name:10} {middle:8.2f} {min(each):7.2f}..{max(each):.2f} {truth[1] / middle / 1e6:6.2f}"
-            )
+            span = f"{min(each):.2f}..{max(each):.2f}"
+            print(f"{name:10} {middle:8.2f} {span:>15} {truth[1] / middle / 1e6:6.2f}")
         if "nfstream" not in times:
             return 0
         ratios = sorted(b / a for a, b in zip(times["netwatch"], times["nfstream"], strict=True))

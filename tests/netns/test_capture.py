@@ -125,8 +125,8 @@ def net() -> Iterator[Net]:
 
 
 @contextmanager
-def watching(net: Net, method: str, **sizes: int) -> Iterator[EbpfSensor]:
-    sensor = EbpfSensor(method, namespace=net.path, **sizes)
+def watching(net: Net, method: str, *, entries: int = 4096) -> Iterator[EbpfSensor]:
+    sensor = EbpfSensor(method, namespace=net.path, entries=entries, ring_bytes=1 << 20)
     try:
         sensor.watch(net.workloads, net.uplinks)
         yield sensor

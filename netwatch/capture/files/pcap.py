@@ -26,40 +26,52 @@ MAGIC: dict[bytes, tuple[str, int, int]] = {
     b"\xa1\xb2\xcd\x34": (">", 1_000_000, 24),
 }
 HEADER = 24
-_BLOCK = 64 << 20
+_BLOCK = 32 << 20
 
 
 def frames(head: bytes, stream: BinaryIO, *, block: int = _BLOCK) -> Iterator[Frames]:
     """Yield the frames of a pcap whose first HEADER bytes are `head`; raises Damaged at the end.
 
-    Reads `block` bytes at a time; memory does not grow with the file.
+    Reads `block` bytes at a time into one buffer, so what was yielded is valid only until the next
+    is asked for, and memory does not grow with the file.
     """
     order, fraction, header = MAGIC[head[:4]]
     link = int.from_bytes(head[20:24], "little" if order == "<" else "big") & 0xFFFF
-    seen, rest = 0, b""
-    while data := stream.read(block - len(rest)):
-        buffer = np.zeros(len(rest) + len(data) + PADDING, dtype=np.uint8)
-        buffer[: len(rest)] = np.frombuffer(rest, dtype=np.uint8)
-        buffer[len(rest) : -PADDING] = np.frombuffer(data, dtype=np.uint8)
-        end = len(buffer) - PADDING
+    buffer = np.zeros(block + PADDING, dtype=np.uint8)
+    space = memoryview(buffer)
+    seen, kept = 0, 0
+    while got := _fill(stream, space[kept:block]):
+        end = kept + got
         starts = None
         if header == 16:
             starts = lockstep.offsets(buffer, end, order=order, fraction=fraction)
         broken = ""
         if starts is None:
-            starts, broken = _walk(data if not rest else rest + data, order, header)
-        starts, after = _whole(buffer, starts, end, order=order, header=header)
+            starts, broken = _walk(space[:end], order, header)
+        starts, after = _whole(space, starts, end, order=order, header=header)
         if len(starts):
             yield _frames(buffer, starts, link, order=order, header=header, unit=fraction)
         seen += len(starts)
         if broken:
             raise Damaged(f"packet {seen + 1} {broken}")
-        rest = buffer[after:end].tobytes()
-    if rest:
+        kept = end - after
+        buffer[:kept] = buffer[after:end].copy()
+    if kept:
         raise Damaged(f"the file ends within packet {seen + 1}")
 
 
-def _walk(data: bytes, order: str, header: int) -> tuple[Ints, str]:
+def _fill(stream: BinaryIO, space: memoryview) -> int:
+    """Read until `space` is full or the file ends; returns how many bytes came."""
+    got = 0
+    while got < len(space):
+        count = stream.readinto(space[got:])  # type: ignore[attr-defined]
+        if not count:
+            break
+        got += count
+    return got
+
+
+def _walk(data: memoryview, order: str, header: int) -> tuple[Ints, str]:
     """Record by record: the starts, and what is wrong with the record that follows them."""
     length = Struct(f"{order}I").unpack_from
     starts = []
@@ -75,14 +87,13 @@ def _walk(data: bytes, order: str, header: int) -> tuple[Ints, str]:
 
 
 def _whole(
-    buffer: npt.NDArray[np.uint8], starts: Ints, end: int, *, order: str, header: int
+    space: memoryview, starts: Ints, end: int, *, order: str, header: int
 ) -> tuple[Ints, int]:
     """Without the last record if it is cut off; and where the next one starts."""
     if not len(starts):
         return starts, 0
     final = int(starts[-1])
-    sign = "little" if order == "<" else "big"
-    after = final + header + int.from_bytes(buffer[final + 8 : final + 12].tobytes(), sign)  # type: ignore[arg-type]
+    after = final + header + int(Struct(f"{order}I").unpack_from(space, final + 8)[0])
     return (starts, after) if after <= end else (starts[:-1], final)
 
 

@@ -123,15 +123,14 @@ def _sorted(mixed: Words, ordinal: Ints) -> Ints:
 def _hash(packets: Packets) -> Words:
     """Well mixed, so that sorting seldom meets equal hashes of unequal keys; never trusted."""
     mixed = packets.low_1 * _MIX[0]
+    # IPv4 has zeros here, which add nothing: a key hashes alike whatever else is in its chunk.
+    if packets.low_0.any() or packets.high_0.any():
+        mixed += packets.low_0 * _MIX[2]
+        mixed ^= packets.high_0 * _MIX[3]
     for number, column in enumerate((packets.high_1, packets.ports, packets.meta)):
         mixed ^= mixed >> (_SHIFT_HIGH if number % 2 else _SHIFT_LOW)
         mixed += column
         mixed *= _MIX[(number + 1) % 4]
-    if packets.low_0.any() or packets.high_0.any():
-        for column in (packets.low_0, packets.high_0):
-            mixed ^= mixed >> _SHIFT_HIGH
-            mixed += column
-            mixed *= _MIX[3]
     mixed ^= mixed >> _SHIFT_HIGH
     mixed *= _MIX[1]
     mixed ^= mixed >> _SHIFT_LOW

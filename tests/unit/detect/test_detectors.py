@@ -1,0 +1,127 @@
+"""What must raise a finding, and what must not: one table for each detector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from netwatch.detect import DETECTORS, FleetState
+from netwatch.detect.plaintext import plaintext_across_hosts
+from netwatch.detect.ports import undocumented_port
+from netwatch.detect.silence import silent_agent
+from netwatch.model.edge import Edge, Peer
+from netwatch.model.host import HostState
+from netwatch.model.times import SECOND
+from netwatch.model.workload import DocumentedPort, Workload
+
+NOW = 1_700_000_000 * SECOND
+DB = Workload("b", "shop", "db", "netns", ports=(DocumentedPort(5432, "tcp", "image"),))
+WEB_PEER = Peer("workload", "web", "shop", "a")
+DB_PEER = Peer("workload", "db", "shop", "b")
+HOST_PEER = Peer("host", "b", host="b")
+OUTSIDE = Peer("external", "192.0.2.1")
+EDGE = Edge(
+    source=WEB_PEER,
+    destination=DB_PEER,
+    protocol="tcp",
+    port=9999,
+    connections=3,
+    bytes=100,
+    first_seen=NOW - SECOND,
+    last_seen=NOW,
+    encryption="plaintext",
+    states=("established",),
+)
+HOST = HostState("a", enrolled=NOW, first_report=NOW, last_report=NOW, interval=SECOND)
+
+
+def state(*edges: Edge, **changes: Any) -> FleetState:
+    return replace(FleetState(workloads={DB.identity: DB}, edges=edges), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        pytest.param({}, True, id="established, nobody documented it"),
+        pytest.param({"states": ("reset",)}, True, id="was open, ended by a reset"),
+        pytest.param({"states": ("established", "unanswered")}, True, id="answered at least once"),
+        pytest.param({"source": OUTSIDE}, True, id="from outside"),
+        pytest.param({"source": HOST_PEER}, True, id="from a host"),
+        pytest.param({"protocol": "udp", "port": 53}, True, id="udp service"),
+        pytest.param({"port": 40_000}, True, id="tcp at a high port: the SYN proves the server"),
+        pytest.param({"documented": "image"}, False, id="documented"),
+        pytest.param({"states": ("unanswered",)}, False, id="unanswered scan"),
+        pytest.param({"states": ("refused",)}, False, id="refused"),
+        pytest.param({"states": ("one-way",)}, False, id="one-way"),
+        pytest.param({"direction": "guessed"}, False, id="guessed direction"),
+        pytest.param({"protocol": "udp", "port": 40_000}, False, id="udp answer to a client"),
+        pytest.param({"destination": HOST_PEER}, False, id="a host is no workload"),
+        pytest.param({"destination": OUTSIDE}, False, id="nor is the internet"),
+        pytest.param({"port": None, "protocol": "icmp"}, False, id="icmp has no ports"),
+        pytest.param(
+            {"destination": replace(DB_PEER, name="stranger")}, False, id="workload never reported"
+        ),
+    ],
+)
+def test_undocumented_port(changes: dict[str, Any], found: bool) -> None:
+    assert bool(list(undocumented_port(state(replace(EDGE, **changes)), NOW))) is found
+
+
+def test_a_port_is_one_finding_with_every_client_as_evidence() -> None:
+    other = replace(EDGE, source=OUTSIDE, last_seen=NOW + 1)
+    (finding,) = undocumented_port(state(EDGE, other), NOW)
+    assert finding.subject == "b/shop/db:tcp/9999"
+    assert [e["edge"] for e in finding.evidence] == [other.id, EDGE.id]
+    assert finding.evidence[0]["documented_ports"] == ["tcp/5432 (image)"]
+    assert "2 peers" in finding.title and finding.workloads == ("b/shop/db",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        pytest.param({}, True, id="plaintext between two hosts"),
+        pytest.param({"documented": "image"}, True, id="documentation makes it no better"),
+        pytest.param({"encryption": "unknown"}, False, id="unknown is not plaintext"),
+        pytest.param({"encryption": "encrypted"}, False, id="encrypted"),
+        pytest.param({"direction": "guessed"}, False, id="guessed direction"),
+        pytest.param({"source": replace(WEB_PEER, host="b")}, False, id="stays on one host"),
+        pytest.param({"source": OUTSIDE}, False, id="one end is no workload"),
+    ],
+)
+def test_plaintext_across_hosts(changes: dict[str, Any], found: bool) -> None:
+    assert bool(list(plaintext_across_hosts(state(replace(EDGE, **changes)), NOW))) is found
+
+
+@pytest.mark.parametrize(
+    ("host", "later_s", "since_s", "cause"),
+    [
+        pytest.param(HOST, 74, 0, None, id="a little late"),
+        pytest.param(HOST, 76, 0, "stopped", id="stopped"),
+        pytest.param(replace(HOST, last_report=None), 76, 0, "never-reported", id="never"),
+        pytest.param(replace(HOST, last_report=None), 74, 0, None, id="just enrolled"),
+        pytest.param(replace(HOST, interval=60 * SECOND), 190, 0, None, id="long intervals"),
+        pytest.param(replace(HOST, interval=60 * SECOND), 196, 0, "stopped", id="three missed"),
+        pytest.param(HOST, 3_600, 3_590, None, id="the controller itself was away"),
+    ],
+)
+def test_silent_agent(host: HostState, later_s: int, since_s: int, cause: str | None) -> None:
+    seen = state(hosts=(host,), listening_since=NOW + since_s * SECOND)
+    findings = list(silent_agent(seen, NOW + later_s * SECOND))
+    assert [f.evidence[0]["cause"] for f in findings] == ([cause] if cause else [])
+
+
+def test_how_long_is_an_argument() -> None:
+    seen = state(hosts=(HOST,), listening_since=NOW)
+    assert list(silent_agent(seen, NOW + 20 * SECOND, after=5 * SECOND))
+    assert not list(silent_agent(seen, NOW + 20 * SECOND))
+
+
+def test_every_finding_says_what_to_do_and_brings_its_proof() -> None:
+    seen = state(EDGE, hosts=(HOST,))
+    findings = [f for detector in DETECTORS for f in detector(seen, NOW + 3_600 * SECOND)]
+    assert len(findings) == len(DETECTORS)
+    assert len({(f.detector, f.subject) for f in findings}) == len(findings)
+    for finding in findings:
+        assert finding.advice and finding.title and finding.evidence
