@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
+from netwatch.api.app import create_app
+from netwatch.api.server import Listener, listen_on
 from netwatch.controller.records import Change, Delivery, FlowQuery, Receiver
 from netwatch.model.edge import Edge, Peer
 from netwatch.model.errors import NetwatchError
@@ -125,6 +128,14 @@ class FakeController:
         with self._changed:
             changed = self._changed.wait_for(lambda: self._counter > after, timeout_s)
             return Change(counter=self._counter, timed_out=not changed)
+
+
+def serve(controller: FakeController, *, clock: Callable[[], int] = lambda: NOW) -> Listener:
+    """The API and the page of this controller on a free loopback port, started."""
+    bound = listen_on("127.0.0.1:0")
+    stopping = threading.Event()
+    app = create_app(controller, clock=clock, stopping=stopping)  # type: ignore[arg-type]
+    return Listener(app, bound, stopping=stopping).start()
 
 
 def _answers(flow: Flow, query: FlowQuery) -> bool:
@@ -284,7 +295,7 @@ def shop() -> FakeController:
         hosts=(
             host("a", workloads=7),
             host("b", workloads=6, losses=(("ring-full", 120),)),
-            host("c", silent=True, capture=Capture("clsact")),
+            host("c", silent=True, last_report=NOW - 240 * SECOND, capture=Capture("clsact")),
         ),
         alerts=shop_alerts(p),
         losses={"ring-full": 120},

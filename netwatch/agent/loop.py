@@ -71,20 +71,19 @@ class Agent:
         self._source.start(self._changed.set)
         snapshot = self._source.snapshot()
         self._table = FlowTable(snapshot.host)
-        self._attach(snapshot)
+        self._follow(snapshot, now)
 
     def tick(self, now: int) -> Report:
         """One round at the time `now`; the report has been handed to the uplink."""
         assert self._table is not None, "start() comes first"
         snapshot = self._source.snapshot()
-        self._attach(snapshot)
+        enforcement, judge = self._follow(snapshot, now)
         if self._sequence % LISTENERS_EVERY == 0:
             self._listening = _listening(snapshot)
         batch = self._sensor.read()
         flows = self._table.fold(batch, names_of(snapshot, self._listening), now)
         for connection in self._table.finished():
             self._sensor.classified(connection)
-        enforcement, judge = self._enforced(snapshot, now)
         cumulative = (*batch.losses, *self._table.losses(), *self._more_losses())
         report = Report(
             host=snapshot.host,
@@ -115,7 +114,7 @@ class Agent:
                 beat()
             if self._changed.wait(max(0.0, due - time.monotonic())):
                 self._changed.clear()
-                self._attach(self._source.snapshot())
+                self._follow(self._source.snapshot(), time.time_ns())
 
     def stop(self) -> None:
         """End `run` soon; from any thread."""
@@ -126,6 +125,12 @@ class Agent:
         """Detach and forget. What enforcement put into the kernel stays."""
         self._sensor.close()
         self._source.close()
+
+    def _follow(self, snapshot: Snapshot, now: int) -> tuple[Enforcement, Judge]:
+        """Enforce first, then watch: a workload may be unseen for a moment, never unguarded."""
+        enforced = self._enforced(snapshot, now)
+        self._attach(snapshot)
+        return enforced
 
     def _attach(self, snapshot: Snapshot) -> None:
         workloads = sorted({i.index for w in snapshot.workloads for i in w.interfaces})

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from netwatch.enforce.compile import world_of
 from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Workload
-from netwatch.policy.evaluate import Judge
-from netwatch.policy.ir import Mode, Party, Policy, World
+from netwatch.policy.evaluate import ENFORCED, STAGED, Judge
+from netwatch.policy.ir import Party, Policy
 
-ENFORCED = frozenset({Mode.ENFORCE})
-STAGED = frozenset({Mode.ENFORCE, Mode.STAGE})
 MAX_REMEMBERED = 100_000  # answers of one snapshot; a question costs about 10 us
-
-
-def world_of(snapshot: Snapshot) -> World:
-    """Everything a policy can select, as this host knows it."""
-    remote = (w for neighbour in snapshot.neighbours for w in neighbour.workloads)
-    return World(
-        workloads=(*snapshot.workloads, *remote),
-        namespaces=snapshot.namespaces,
-        networks=tuple(subnet for network in snapshot.networks for subnet in network.subnets),
-        host_addresses=snapshot.addresses,
-    )
 
 
 def judge_of(

@@ -13,6 +13,7 @@ import ssl
 import threading
 from typing import Any
 
+from cheroot.server import HTTPConnection
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cheroot.wsgi import Server
 from flask import Flask
@@ -144,6 +145,13 @@ class _OnSocket(Server):
         """The socket we were given, whatever namespace it was opened in."""
         self.socket = self._bound
         return self._bound
+
+    def process_conn(self, conn: HTTPConnection) -> None:
+        """A thread gets a connection once it speaks; a silent one waits in the selector."""
+        if conn.last_used is None:
+            self._connections.put(conn)  # type: ignore[attr-defined]  # cheroot: made by prepare
+        else:
+            super().process_conn(conn)
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
         """To our log, not to stderr."""

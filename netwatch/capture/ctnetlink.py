@@ -43,6 +43,8 @@ TRACKED = np.dtype(
     ]
 )
 
+NOTHING = np.zeros(0, TRACKED)
+
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP = 1
@@ -132,7 +134,7 @@ def decode(messages: Sequence[bytes]) -> Rows:
     by_length: dict[int, list[bytes]] = defaultdict(list)
     for message in messages:
         by_length[len(message)].append(message)
-    parts = [np.zeros(0, TRACKED)]
+    parts = [NOTHING]
     for length, equal in by_length.items():
         if length < _HEADERS:
             continue
@@ -186,7 +188,7 @@ class Events:
             if error.errno == errno.ENOBUFS:
                 raise Overrun from None
             raise
-        return decode(messages)
+        return decode(messages) if messages else NOTHING
 
     def close(self) -> None:
         """Give the socket back."""

@@ -53,6 +53,7 @@ class EbpfSensor:
         """`method` is tcx or clsact. Raises BpfFailed where this kernel or user can not do it."""
         self._method, self._namespace, self._problem = method, namespace, problem
         self._attached: dict[int, tuple[str, list[Detach]]] = {}
+        self._refused: dict[str, str] = {}
         self._queue: list[bytes] = []
         self._queued = 0
         self._overflowed = 0
@@ -67,7 +68,7 @@ class EbpfSensor:
                 (EGRESS, self._object.program("netwatch_out")),
             )
             self._classified = self._object.map("classified")
-            self._flows = FlowMap(
+            self.flows = FlowMap(
                 self._object.map("flows"), self._object.map("statistics"), entries
             )
             inside(namespace, self._prepare)
@@ -89,12 +90,12 @@ class EbpfSensor:
         offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - monotonic
         if abs(offset - self._offset) > STEP_NS:
             self._offset = offset
-        entries = self._flows.read(monotonic, self._offset)
+        entries = self.flows.read(monotonic, self._offset)
         self._drain()
         with self._draining:
             pieces, self._queue, self._queued = self._queue, [], 0
         translations = self._translations.take()
-        losses = {**self._flows.losses(), "queue-full": self._overflowed}
+        losses = {**self.flows.losses(), "queue-full": self._overflowed}
         losses |= self._translations.losses()
         return Batch(
             entries,
@@ -111,9 +112,11 @@ class EbpfSensor:
         update(self._classified, key, payload.connection.to_bytes(8, "little"))
 
     def state(self) -> Capture:
-        """How it sees, and what it is attached to."""
+        """How it sees, and what it is attached to; `problem` names interfaces that refused."""
         names = tuple(sorted(name for name, _ in self._attached.values()))
-        return Capture(self._method, names, self._problem)
+        refused = (f"{name}: {why}" for name, why in sorted(self._refused.items()))
+        problems = [text for text in (self._problem, *refused) if text]
+        return Capture(self._method, names, "; ".join(problems) or None)
 
     def close(self) -> None:
         """Detach from everything and free the maps."""
@@ -132,6 +135,7 @@ class EbpfSensor:
 
     def _attach_exactly(self, wanted: set[int]) -> None:
         there = {index: name for index, name in socket.if_nameindex() if index in wanted}
+        self._refused = {}
         for index in self._attached.keys() - there.keys():
             _detach_all(self._attached.pop(index)[1])
         for index in there.keys() - self._attached.keys():
@@ -142,7 +146,7 @@ class EbpfSensor:
             except BpfFailed as failure:
                 _detach_all(detaches)
                 if failure.number not in GONE:
-                    raise
+                    self._refused[there[index]] = failure.message
             else:
                 self._attached[index] = there[index], detaches
 
@@ -159,7 +163,8 @@ class EbpfSensor:
             self._translations.drain()
 
     def _drain_always(self) -> None:
-        while not self._closing.wait(DRAIN_S):
+        while not self._closing.is_set():
+            time.sleep(DRAIN_S)  # Event.wait costs twice as much
             self._drain()
 
 

@@ -69,11 +69,16 @@ struct statistics {
 struct packet {
 	union address source, destination;
 	__u16 source_port, destination_port;
-	__u8 protocol, flags, part;
+	__u8 protocol, flags, part, direction;
 	__u32 sequence, identification;
 	__u32 start; /* of the IP header, from the first byte */
 	__u32 headers; /* length of IP and transport headers together */
 	__u32 total; /* IP total length */
+};
+
+struct scratch {
+	struct packet packet;
+	struct piece piece;
 };
 
 struct {
@@ -106,11 +111,13 @@ struct {
 	__type(value, struct statistics);
 } statistics SEC(".maps");
 
+/* Working memory of a CPU. The packet is kept here rather than on the stack also because the
+ * verifier forgets what it knew of map memory: the many ways through the parser meet again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct piece);
+	__type(value, struct scratch);
 } scratch SEC(".maps");
 
 struct {
@@ -312,30 +319,44 @@ static __always_inline void join_fragments(struct packet *p, struct statistics *
 	}
 }
 
-/* Fills the key in canonical order; returns the direction: 0 if the low end sent the packet. */
-static __always_inline int make_key(const struct packet *p, struct key *key)
-{
-	__u64 a = bpf_be64_to_cpu(p->source.half[0]), b = bpf_be64_to_cpu(p->destination.half[0]);
-	int direction;
+/* Keeps a value in a register. Where two branches differ by a pointer only, the compiler would
+ * join them behind a computed pointer, which the verifier refuses without CAP_PERFMON. */
+#define HOLD(value) asm volatile("" : "+r"(value))
 
+/* Fills the key in canonical order; returns the direction: 0 if the low end sent the packet. */
+static __always_inline int make_key(struct packet *p, struct key *key)
+{
+	__u64 source[2] = { p->source.half[0], p->source.half[1] };
+	__u64 target[2] = { p->destination.half[0], p->destination.half[1] };
+	__u64 source_port = p->source_port, target_port = p->destination_port;
+	__u64 a, b;
+
+	HOLD(source[0]);
+	HOLD(source[1]);
+	HOLD(target[0]);
+	HOLD(target[1]);
+	HOLD(source_port);
+	HOLD(target_port);
+	a = bpf_be64_to_cpu(source[0]);
+	b = bpf_be64_to_cpu(target[0]);
 	if (a == b) {
-		a = bpf_be64_to_cpu(p->source.half[1]);
-		b = bpf_be64_to_cpu(p->destination.half[1]);
+		a = bpf_be64_to_cpu(source[1]);
+		b = bpf_be64_to_cpu(target[1]);
 	}
-	direction = a == b ? p->source_port > p->destination_port : a > b;
-	if (direction) {
-		key->low = p->destination;
-		key->high = p->source;
-		key->low_port = p->destination_port;
-		key->high_port = p->source_port;
-	} else {
-		key->low = p->source;
-		key->high = p->destination;
-		key->low_port = p->source_port;
-		key->high_port = p->destination_port;
+	if (a == b) {
+		a = source_port;
+		b = target_port;
 	}
+	p->direction = a > b;
+	key->low.half[0] = a > b ? target[0] : source[0];
+	key->low.half[1] = a > b ? target[1] : source[1];
+	key->high.half[0] = a > b ? source[0] : target[0];
+	key->high.half[1] = a > b ? source[1] : target[1];
+	key->low_port = a > b ? target_port : source_port;
+	key->high_port = a > b ? source_port : target_port;
 	key->protocol = p->protocol;
-	return direction;
+	asm volatile("" ::: "memory"); /* read back as a number from 0 to 1, not as one of two */
+	return p->direction & 1;
 }
 
 static __always_inline struct entry *find(struct key *key, struct statistics *s, __u64 now)
@@ -385,10 +406,10 @@ static __always_inline void follow_tcp(struct entry *e, const struct packet *p, 
 }
 
 static __always_inline void copy_payload(struct __sk_buff *skb, struct key *key, struct entry *e,
-					 const struct packet *p, int d, struct statistics *s)
+					 const struct packet *p, struct piece *piece, int d,
+					 struct statistics *s)
 {
-	__u32 length = p->total - p->headers, offset, zero = 0;
-	struct piece *piece;
+	__u32 length = p->total - p->headers, offset;
 	__u64 *done;
 
 	if (e->segments[d] >= SEGMENTS || !length || p->part == LATER)
@@ -413,9 +434,6 @@ static __always_inline void copy_payload(struct __sk_buff *skb, struct key *key,
 		e->segments[0] = e->segments[1] = SEGMENTS;
 		return;
 	}
-	piece = bpf_map_lookup_elem(&scratch, &zero);
-	if (!piece)
-		return;
 	if (length > CAPTURED - offset)
 		length = CAPTURED - offset;
 	asm volatile("" : "+r"(length)); /* or the compiler drops the check the verifier needs */
@@ -436,42 +454,45 @@ static __always_inline void copy_payload(struct __sk_buff *skb, struct key *key,
 
 static __always_inline int observe(struct __sk_buff *skb, __u32 ifindex)
 {
-	struct packet p = {};
 	struct key key = {};
 	struct entry *e;
 	__u32 zero = 0, payload, count = skb->gso_segs;
 	struct statistics *s = bpf_map_lookup_elem(&statistics, &zero);
+	struct scratch *memory = bpf_map_lookup_elem(&scratch, &zero);
 	__u64 now = bpf_ktime_get_ns();
+	struct packet *p;
 	int result, d;
 
-	if (!s)
+	if (!s || !memory)
 		return NEXT;
-	result = parse(skb, &p);
+	p = &memory->packet;
+	__builtin_memset(p, 0, sizeof(*p));
+	result = parse(skb, p);
 	if (result == MALFORMED)
 		s->malformed++;
 	if (result)
 		return NEXT;
-	if (p.part != WHOLE)
-		join_fragments(&p, s);
-	d = make_key(&p, &key);
+	if (p->part != WHOLE)
+		join_fragments(p, s);
+	d = make_key(p, &key);
 	e = find(&key, s, now);
 	if (!e)
 		return NEXT;
-	payload = p.total - p.headers;
+	payload = p->total - p->headers;
 	if (skb->gso_size && count < 2) /* a source that leaves the count to the kernel: tun, virtio */
 		count = (payload + skb->gso_size - 1) / skb->gso_size;
 	if (count < 1)
 		count = 1;
 	__sync_fetch_and_add(&e->packets[d], count);
-	__sync_fetch_and_add(&e->bytes[d], p.total + (count - 1) * p.headers);
+	__sync_fetch_and_add(&e->bytes[d], p->total + (count - 1) * p->headers);
 	__sync_fetch_and_add(&e->payload_bytes[d], payload);
 	if (!e->first[d])
 		e->first[d] = now;
 	e->last[d] = now;
 	e->ifindex[d] = ifindex;
-	if (p.protocol == IPPROTO_TCP && p.part != LATER)
-		follow_tcp(e, &p, d, now);
-	copy_payload(skb, &key, e, &p, d, s);
+	if (p->protocol == IPPROTO_TCP && p->part != LATER)
+		follow_tcp(e, p, d, now);
+	copy_payload(skb, &key, e, p, &memory->piece, d, s);
 	return NEXT;
 }
 

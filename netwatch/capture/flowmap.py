@@ -42,6 +42,7 @@ class FlowMap:
     def __init__(self, flows: int, statistics: int, size: int) -> None:
         """Descriptors of the two maps, and the number of entries that `flows` holds."""
         processors = libbpf.processors()
+        size += size // 4 + 1024  # for what comes and goes while it is read
         self._flows, self._statistics = flows, statistics
         self._keys = np.zeros((size, KEY_SIZE), np.uint8)
         self._values = np.zeros((size, VALUE.itemsize), np.uint8)
@@ -90,11 +91,12 @@ class FlowMap:
         return self._counters
 
     def _forget(self, keys: Rows, private: Rows, now: int) -> int:
-        idle = now - private["last"].max(axis=1).astype(np.int64) if len(private) else 0
+        last = private["last"]
+        idle = now - np.maximum(last[:, 0], last[:, 1]).astype(np.int64)
         state = private["state"]
         closed = (state & RESET != 0) | (state & BOTH_ENDED == BOTH_ENDED)
         old = (idle > IDLE_NS) | (closed & (idle > CLOSED_NS))
-        forgotten = libbpf.delete_batch(self._flows, keys[old]) if len(private) else 0
+        forgotten = libbpf.delete_batch(self._flows, keys[old])
         self.expired += forgotten
         return forgotten
 
@@ -106,5 +108,5 @@ def _as_entries(keys: Rows, values: Rows, offset: int) -> Rows:
     raw[:, KEY_SIZE:] = values[:, :HEAD_SIZE]
     for name in ("first", "last"):
         seen = entries[name]
-        seen[seen != 0] += np.uint64(offset)
+        np.add(seen, np.uint64(offset), out=seen, where=seen != 0)
     return entries

@@ -46,7 +46,8 @@ class BpfFailed(NetwatchError):
     code = "bpf-failed"
 
     def __init__(self, what: str, number: int, hint: str | None = None) -> None:
-        said = f" ({_messages[-1]})" if _messages else ""
+        # the first message tells the cause; for a lacking right the hint is better
+        said = f" ({_messages[0][:200]})" if _messages and number != errno.EPERM else ""
         _messages.clear()
         if hint is None and number in (errno.EPERM, errno.EACCES):
             hint = "run as root, or with CAP_BPF and CAP_NET_ADMIN"
@@ -58,7 +59,7 @@ def _keep(level: int, form: bytes, arguments: int) -> int:
     if level == 0:  # warnings; the rest is progress
         text = ctypes.create_string_buffer(512)
         ctypes.CDLL(None).vsnprintf(text, 512, form, ctypes.c_void_p(arguments))
-        _messages.append(text.value.decode(errors="replace").strip().replace("\n", " "))
+        _messages.append(" ".join(text.value.decode(errors="replace").split()))
     return 0
 
 

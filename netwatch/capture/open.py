@@ -28,19 +28,24 @@ def open_sensor(*, method: str = "auto", namespace: Path | None = None) -> Senso
     """
     if method not in ("auto", *METHODS):
         raise UsageError(f"there is no way of capture {method!r}", f"auto, {', '.join(METHODS)}")
-    problems: list[str] = []
+    reasons: dict[str, list[str]] = {}
     hint = None
     for candidate in METHODS if method == "auto" else (method,):
-        problem = "; ".join(problems) or None
+        problem = _sentence(reasons)
         try:
             if candidate == "conntrack":
                 return ConntrackSensor(namespace=namespace, problem=problem)
             return EbpfSensor(candidate, namespace=namespace, problem=problem)
         except BpfFailed as failure:
-            problems.append(f"no {candidate}: {failure.message}")
+            reasons.setdefault(failure.message, []).append(candidate)
             hint = hint or failure.hint
         except OSError as error:
-            problems.append(f"no conntrack: {error.strerror}")
+            reasons.setdefault(str(error.strerror), []).append(candidate)
     raise CaptureUnavailable(
-        "; ".join(problems), hint or "`netwatch doctor` says what this host lacks"
+        _sentence(reasons) or "", hint or "`netwatch doctor` says what this host lacks"
     )
+
+
+def _sentence(reasons: dict[str, list[str]]) -> str | None:
+    parts = (f"no {' and no '.join(names)}: {why}" for why, names in reasons.items())
+    return "; ".join(parts) or None

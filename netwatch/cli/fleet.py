@@ -54,8 +54,8 @@ class Remote:
 
     def changes(self) -> Iterator[None]:
         """One item at once and one for each change, until the stream ends."""
-        yield
         with self._open("/events", timeout=STREAM_TIMEOUT_S) as stream:
+            yield  # only now: what changes from here on is told by the stream
             try:
                 for line in stream:
                     if line.startswith(b"event: change"):
@@ -190,6 +190,18 @@ def workloads(*, as_json: bool, **given: Any) -> None:
     _show("workloads", given, as_json=as_json, headings=headings, row=row)
 
 
+EDGE_HEADINGS = (
+    "SOURCE",
+    "DESTINATION",
+    "PORT",
+    "ENCRYPTION",
+    "VERDICT",
+    "CONNS",
+    "BYTES",
+    "LAST",
+)
+
+
 @click.command()
 @filters("workload", "namespace", "host", "port", "protocol", "encryption", "verdict")
 @filters("since", "until", "limit")
@@ -203,8 +215,7 @@ def edges(*, as_json: bool, **given: Any) -> None:
         ends = _end(e["source"]), _end(e["destination"])
         return *ends, port, encryption, _verdict(e), e["connections"], e["bytes"], e["last_seen"]
 
-    headings = ("SOURCE", "DESTINATION", "PORT", "ENCRYPTION", "VERDICT", "CONNS", "BYTES", "LAST")
-    _show("edges", given, as_json=as_json, headings=headings, row=row)
+    _show("edges", given, as_json=as_json, headings=EDGE_HEADINGS, row=row)
 
 
 def _end(peer: Row) -> str:

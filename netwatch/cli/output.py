@@ -50,7 +50,8 @@ def run(command: click.Command) -> None:
     """Run the program; ends the process with the exit code of the interface."""
     wants_json = "--json" in sys.argv
     try:
-        command.main(standalone_mode=False, prog_name="netwatch")
+        # Without standalone mode click returns the code that a command ended with.
+        sys.exit(command.main(standalone_mode=False, prog_name="netwatch") or 0)
     except NetwatchError as error:
         _fail(error.as_json() if wants_json else None, str(error), error.exit_code)
     except click.exceptions.Exit as stop:

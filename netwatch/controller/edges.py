@@ -51,34 +51,27 @@ def _edge(
     both: Mapping[str, Half], source: Peer, destination: Peer, workload: Workload | None
 ) -> Edge:
     half = both.get("client") or both["server"]
-    halves = list(both.values())
+    other = both.get("server") or half
     documented = None
     if workload is not None and half.port is not None:
         documented = workload.documents(half.protocol, half.port)
-    plain = any(h.encryption == "plaintext" for h in halves)
     return Edge(
         source=source,
         destination=destination,
         protocol=half.protocol,
         port=half.port,
-        original_port=next((h.original_port for h in halves if h.original_port), None),
+        original_port=half.original_port or other.original_port,
         connections=half.connections,
         packets=half.packets,
         bytes=half.bytes,
-        first_seen=min(h.first_seen for h in halves),
-        last_seen=max(h.last_seen for h in halves),
-        encryption="plaintext" if plain else half.encryption,
+        first_seen=min(half.first_seen, other.first_seen),
+        last_seen=max(half.last_seen, other.last_seen),
+        encryption="plaintext" if other.encryption == "plaintext" else half.encryption,
         versions=half.versions,
         applications=half.applications,
         states=half.states,
-        direction="seen" if any(h.direction == "seen" for h in halves) else "guessed",
-        verdict=_strictest([h.verdict for h in halves]),
-        staged=_strictest([h.staged for h in halves]),
+        direction="seen" if other.direction == "seen" else half.direction,
+        verdict="deny" if other.verdict == "deny" else half.verdict or other.verdict,
+        staged="deny" if other.staged == "deny" else half.staged or other.staged,
         documented=documented.source if documented else None,
     )
-
-
-def _strictest(verdicts: list[str | None]) -> str | None:
-    if "deny" in verdicts:
-        return "deny"
-    return next((verdict for verdict in verdicts if verdict is not None), None)

@@ -24,6 +24,7 @@ HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?", re.A
 FLOWS_LIMIT = 200_000
 WORKLOADS_LIMIT = 10_000
 LOSSES_LIMIT = 100
+KNOWN_LIMIT = 100_000
 _ANY = ("", "0.0.0.0", "::")
 
 
@@ -108,6 +109,8 @@ class Fleet:
         if not (changed or moved):
             return Learned(False, {})
         self.present[report.host] = report.workloads
+        if len(self.known) > KNOWN_LIMIT:  # names without end: only what is there is remembered
+            self.known = {w.identity: w for mine in self.present.values() for w in mine}
         self.known.update({workload.identity: workload for workload in report.workloads})
         old, self._index = self._index, _Index.of(self.present, self.hosts.values())
         new = {a for w in report.workloads for a in w.addresses} | set(report.addresses)

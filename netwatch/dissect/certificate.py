@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 
 from netwatch.model.flow import Certificate
@@ -12,10 +13,12 @@ from netwatch.model.times import SECOND
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=1024)
 def certificate(der: bytes) -> Certificate | None:
     """Read an X.509 certificate (RFC 5280); None if it can not be read.
 
-    It is shown, never trusted: no chain is built and no signature is checked.
+    It is shown, never trusted: no chain is built and no signature is checked. A server shows the
+    same one again and again, so the last ones are remembered.
     """
     # Imported on the first certificate: most conversations show none, and it takes 30 ms.
     from cryptography.x509 import load_der_x509_certificate

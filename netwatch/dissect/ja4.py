@@ -6,6 +6,7 @@ Source: technical_details/JA4.md of FoxIO-LLC/ja4.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 
 from netwatch.dissect.hello import ALPN, GREASE, SERVER_NAME, ClientHello
@@ -26,21 +27,28 @@ _NOTHING = "000000000000"
 
 def ja4(hello: ClientHello, *, transport: str = "t") -> str:
     """The fingerprint; `transport` is t (TCP), q (QUIC) or d (DTLS)."""
-    ciphers = [number for number in hello.ciphers if number not in GREASE]
-    extensions = [number for number in hello.extensions if number not in GREASE]
     versions = [number for number in hello.versions if number not in GREASE]
     version = _VERSIONS.get(max(versions) if versions else hello.version, "00")
     name = "d" if SERVER_NAME in hello.extensions else "i"
-    head = (
-        f"{transport}{version}{name}{min(len(ciphers), 99):02d}{min(len(extensions), 99):02d}"
-        f"{_alpn(hello.alpn)}"
-    )
+    head, tail = _parts(hello.ciphers, hello.extensions, hello.signature_algorithms)
+    return f"{transport}{version}{name}{head}{_alpn(hello.alpn)}_{tail}"
+
+
+@lru_cache(maxsize=4096)
+def _parts(
+    offered: tuple[int, ...], types: tuple[int, ...], algorithms: tuple[int, ...]
+) -> tuple[str, str]:
+    """The two counts, and the two hashes. A program says the same on every connection."""
+    ciphers = [number for number in offered if number not in GREASE]
+    extensions = [number for number in types if number not in GREASE]
+    signatures = [number for number in algorithms if number not in GREASE]
     hashed = [number for number in extensions if number not in (SERVER_NAME, ALPN)]
-    signatures = [number for number in hello.signature_algorithms if number not in GREASE]
-    tail = _joined(sorted(hashed))
+    joined = _joined(sorted(hashed))
     if signatures:
-        tail += f"_{_joined(signatures)}"
-    return f"{head}_{_hash(_joined(sorted(ciphers)))}_{_hash(tail) if extensions else _NOTHING}"
+        joined += f"_{_joined(signatures)}"
+    last = _hash(joined) if extensions else _NOTHING
+    counts = f"{min(len(ciphers), 99):02d}{min(len(extensions), 99):02d}"
+    return counts, f"{_hash(_joined(sorted(ciphers)))}_{last}"
 
 
 def _alpn(names: tuple[bytes, ...]) -> str:

@@ -1,7 +1,7 @@
 """What this host can and cannot do, asked without changing anything: for `netwatch doctor`.
 
-Set types are asked of the kernel by IPSET_CMD_TYPE, which creates nothing (but lets the kernel load
-a module that it has), so no set has to be made and thrown away.
+Set types are asked of the kernel by IPSET_CMD_TYPE, which creates nothing (but lets it load a
+module that it has), so no set has to be made and thrown away.
 """
 
 from __future__ import annotations

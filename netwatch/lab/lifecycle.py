@@ -98,14 +98,14 @@ def _undone_on_failure() -> Iterator[None]:
 
 def _remove() -> list[str]:
     names = netns.existing()
-    within = [name for name in names if not name.startswith("nwh-")]
     deadline = time.monotonic() + GONE_S
-    while pids := netns.residents(within):
+    while pids := netns.residents(names):
         if time.monotonic() > deadline:
             raise LabFailed(f"the processes {pids} do not end", "see what holds them: ps -l")
         netns.kill(pids)
         time.sleep(0.005)
     for name in names:
+        state.forget(netns.inode(name))
         netns.remove(name)
     state.erase()
     return names

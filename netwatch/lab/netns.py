@@ -73,6 +73,12 @@ def remove(name: str) -> None:
         path.unlink()
 
 
+def inode(name: str) -> int | None:
+    """What names the namespace to the kernel; None if nothing is mounted there."""
+    place = _place(path_of_name(name))
+    return place[1] if place else None
+
+
 def residents(names: Iterable[str]) -> list[int]:
     """The processes whose main thread lives in one of these namespaces, this one excepted."""
     places = {place for name in names if (place := _place(path_of_name(name)))}

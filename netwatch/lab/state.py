@@ -114,6 +114,19 @@ def write_host(name: str, snapshot: bytes) -> None:
     _replace(HOSTS / f"{name}.json", snapshot)
 
 
+def forget(inode: int | None) -> None:
+    """Remove what others keep here for a namespace that goes: `*.INODE` and `*.INODE.*`.
+
+    The kernel gives the number to another namespace later, which would inherit it.
+    """
+    for pattern in (f"*.{inode}", f"*.{inode}.*") if inode else ():
+        for path in FOLDER.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def erase() -> None:
     """Remove every file; the directory last, so that a killed `lab down` can be repeated."""
     shutil.rmtree(HOSTS, ignore_errors=True)

@@ -42,6 +42,8 @@ QUIET = {
     for scope in ("all", "default")
     for name in ("accept_dad", "dad_transmits", "accept_ra", "autoconf", "router_solicitations")
 }
+# Tests ask hundreds of times a second and tell a refusal from silence by its ICMP error.
+CANDID = {"ipv4/icmp_ratelimit": "0", "ipv6/icmp/ratelimit": "0"}
 ROUTER = {
     "ipv4/ip_forward": "1",
     "ipv6/conf/all/forwarding": "1",
@@ -156,7 +158,7 @@ def _end(
 
 
 def _prepare(*, forward: bool) -> None:
-    values = QUIET | (ROUTER | BRIDGED if forward else {})
+    values = QUIET | CANDID | (ROUTER | BRIDGED if forward else {})
     for name, value in values.items():
         with contextlib.suppress(FileNotFoundError):  # no IPv6, or no br_netfilter: build says so
             (SYSCTL / name).write_text(value)

@@ -8,17 +8,13 @@ from __future__ import annotations
 import sys
 import time
 
-from netwatch.api.app import create_app
-from netwatch.api.server import Listener, listen_on, names_for
-from tests.fakes import TOKEN, FakeController, shop
+from tests.fakes import TOKEN, FakeController, serve, shop
 
 
 def main() -> None:
     """Until interrupted; `empty` serves a controller that has seen nothing."""
     controller = FakeController() if "empty" in sys.argv else shop()
-    bound = listen_on("127.0.0.1:0")
-    app = create_app(controller, clock=time.time_ns, names=names_for(bound))  # type: ignore[arg-type]
-    listener = Listener(app, bound).start()
+    listener = serve(controller, clock=time.time_ns)
     print(listener.url, TOKEN, flush=True)
     try:
         while True:

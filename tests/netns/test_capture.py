@@ -709,3 +709,48 @@ def test_a_namespace_without_conntrack_rules_is_no_problem(net: Net) -> None:
     with watching(net, "tcx") as sensor:
         assert sensor.state().problem is None
         assert "conntrack-overrun" not in lost(sensor.read())
+
+
+def test_what_closed_or_fell_idle_is_forgotten_after_it_was_reported(net: Net) -> None:
+    """Closed connections 5 s after their last packet, others 300 s: no loss, but an expiry."""
+    second = 10**9
+    with watching(net, "tcx") as sensor, serving("nwt-b", B, 8006, answer_twice):
+        with connect("nwt-a", B, 8006) as client, udp("nwt-a", A) as other, udp("nwt-b", B, 5015):
+            other.sendto(b"x", (B, 5015))
+            client.sendall(b"question!!")
+            assert client.recv(100)
+            until(sensor, settled(8006))
+        until(sensor, settled(8006))
+        flows, now = sensor.flows, time.monotonic_ns()
+        for wait, closed, idle in ((4, 1, 1), (6, 1, 1), (7, 0, 1), (301, 0, 1), (302, 0, 0)):
+            entries = flows.read(now + wait * second, 0)
+            assert (len(of(entries, 8006)), len(of(entries, 5015))) == (closed, idle), wait
+        assert flows.expired >= 2
+        assert flows.losses()["evicted"] == flows.losses()["cut-short"] == 0
+
+
+CHILD = """
+from netwatch.capture.open import open_sensor
+sensor = open_sensor()
+state = sensor.state()
+sensor.close()
+print(state.method, state.problem, sep="|")
+"""
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "method", "problem"),
+    [
+        pytest.param("+bpf,+net_admin", "tcx", "None", id="no more than is needed"),
+        pytest.param("+net_admin", "conntrack", "CAP_BPF|not permitted", id="without CAP_BPF"),
+    ],
+)
+def test_it_steps_down_to_what_the_rights_allow_and_says_why(
+    capabilities: str, method: str, problem: str
+) -> None:
+    """Auto takes the best that works; CAP_BPF and CAP_NET_ADMIN are enough for the best."""
+    outcome = run(["setpriv", f"--bounding-set=-all,{capabilities}", sys.executable, "-c", CHILD])
+    assert outcome.code == 0, outcome.err
+    said = outcome.out.strip().split("|")
+    assert said[0] == method
+    assert any(part in said[1] for part in problem.split("|")), said

@@ -119,6 +119,12 @@ class TestShop:
         finally:
             change("-D")
 
+    def test_refusals_are_not_rationed(self, netwatch: Netwatch) -> None:
+        """Linux sends one ICMP error a second to a host after the first six; a lab does not."""
+        for _ in range(12):
+            arguments = ["lab", "connect", "web", "db", "5433", "--udp", "--timeout", "0.5"]
+            assert netwatch(*arguments, "--json").json["result"] == "refused"
+
     def test_exec_runs_in_the_network_of_a_workload_or_host(self, netwatch: Netwatch) -> None:
         """Only the network namespace is another one; options of the command are its own."""
         said = netwatch("lab", "exec", "web", "--", "ip", "-o", "-4", "addr", "show", "eth0")

@@ -162,8 +162,26 @@ class TestEnd:
         assert sleeper.wait(5) == -signal.SIGKILL
         assert_no_trace()
 
-    def test_a_failed_up_undoes_everything(self, netwatch: Netwatch, tmp_path: Path) -> None:
-        """A name is taken half way, by somebody else's namespace of no lab's prefix or file."""
+    def test_a_failed_up_undoes_everything(self, tmp_path: Path) -> None:
+        """Namespaces and links are there when iptables turns out to be missing."""
+        file = tmp_path / "lab.yaml"
+        file.write_text(TWINS)
+        said = subprocess.run(
+            [sys.executable, "-m", "netwatch", "lab", "up", str(file)],
+            env={**os.environ, "PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 1
+        assert "apt-get install iptables" in said.stderr
+        assert len(said.stderr.splitlines()) == 1
+        assert_no_trace()
+
+    def test_a_broken_file_is_refused_before_anything_is_made(
+        self, netwatch: Netwatch, tmp_path: Path
+    ) -> None:
+        """The JSON of the error names the line."""
         file = tmp_path / "bad.yaml"
         file.write_text("hosts: [a]\nworkloads: [{name: w, host: b}]\n")
         said = netwatch("lab", "up", str(file), "--json")

@@ -66,7 +66,8 @@ function boxesFor(node) {
 }
 
 function nodeElement(node, parent) {
-  const label = shown(node.members > 1 ? `${node.label} · ${node.members}` : node.label, 22);
+  const name = node.kind === "host" ? `host ${node.label}` : node.label;
+  const label = shown(node.members > 1 ? `${name} · ${node.members}` : name, 22);
   const alerts = node.badges.alerts;
   const data = { id: node.id, label, parent, width: Math.max(52, [...label].length * 7.6 + 24), alerts };
   const classes = ["peer", node.kind, alerts ? "alerted" : "", node.silent ? "silent" : ""];

@@ -12,12 +12,12 @@ const COLUMNS = [
   { name: "source", title: "Source", sort: (e) => e.source.id, cell: (e) => peerCell(e.source) },
   { name: "destination", title: "Destination", sort: (e) => e.destination.id, cell: (e) => peerCell(e.destination) },
   { name: "port", title: "Port", sort: (e) => e.port ?? -1, cell: portCell },
-  { name: "application", title: "Application", sort: (e) => e.applications.join(), cell: (e) => shown(e.applications.join(", ") || "–", 40) },
+  { name: "application", title: "App", sort: (e) => e.applications.join(), cell: (e) => shown(e.applications.join(", ") || "–", 40) },
   { name: "encryption", title: "Encryption", sort: (e) => encryptionText(e.encryption), cell: encryptionCell },
   { name: "verdict", title: "Verdict", sort: (e) => ORDER.indexOf(classOf(e)), cell: verdictCell },
   { name: "connections", title: "Conns", sort: (e) => e.connections, cell: (e) => count(e.connections), number: true },
   { name: "bytes", title: "Bytes", sort: (e) => e.bytes, cell: (e) => bytes(e.bytes), number: true },
-  { name: "seen", title: "Last seen", sort: (e) => e.last_seen, cell: (e) => el("time", { datetime: e.last_seen, title: e.last_seen }, ago(e.last_seen)), number: true },
+  { name: "seen", title: "Seen", sort: (e) => e.last_seen, cell: (e) => el("time", { datetime: e.last_seen, title: e.last_seen }, ago(e.last_seen).replace(" ago", "")), number: true },
 ];
 
 const sorting = { column: COLUMNS[5], down: false };
@@ -38,7 +38,7 @@ function portCell(edge) {
 
 function encryptionCell(edge) {
   const status = edge.encryption.status;
-  const crossing = status === "plaintext" && edge.crosses_hosts ? " across hosts" : "";
+  const crossing = status === "plaintext" && edge.crosses_hosts ? ", cross-host" : "";
   return el("span", { class: `status ${status}` }, shown(encryptionText(edge.encryption) + crossing, 60));
 }
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from netwatch.capture.files.frames import LONGEST, Ints
 
-_CHAINS = 512
+# One guess in so many bytes.
+_SPACING = 1 << 16
 # Below this a plain walk is as fast.
 _SMALLEST = 1 << 20
 # How far from a guessed place a record must start: beyond the largest packet with GSO.
@@ -32,13 +33,12 @@ def offsets(buffer: npt.NDArray[np.uint8], end: int, *, order: str, fraction: in
     words = np.ndarray((end,), dtype=f"{order}u4", buffer=buffer.data, strides=(1,))
     first = int(words[0]) >> 16
     starts = [0]
-    step = end // _CHAINS
-    for place in range(step, end - step, step):
+    for place in range(_SPACING, end - _SPACING, _SPACING):
         if place > starts[-1]:
             found = _synchronise(buffer, words, place, high=first, order=order, fraction=fraction)
             if found is not None:
                 starts.append(found)
-    if len(starts) < _CHAINS // 8:
+    if len(starts) * _SPACING * 8 < end:
         return None
     return _walk(words, np.unique(np.array(starts, dtype=np.int64)), end)
 

@@ -38,7 +38,7 @@ def frames(head: bytes, stream: BinaryIO, *, block: int = _BLOCK) -> Iterator[Fr
     order, fraction, header = MAGIC[head[:4]]
     link = int.from_bytes(head[20:24], "little" if order == "<" else "big") & 0xFFFF
     buffer = np.zeros(block + PADDING, dtype=np.uint8)
-    space = memoryview(buffer)
+    space = memoryview(buffer.data)
     seen, kept = 0, 0
     while got := _fill(stream, space[kept:block]):
         end = kept + got

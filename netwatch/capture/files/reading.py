@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from netwatch.capture.files import odd, pcap, pcapng
 from netwatch.capture.files.flows import flow
@@ -18,6 +17,7 @@ from netwatch.capture.files.payloads import (
     Conversation,
     Conversations,
     candidates,
+    joined,
     keys_of,
 )
 from netwatch.capture.files.rows import CHUNK, ROW, Rows, group, merge
@@ -51,7 +51,7 @@ class Reading:
             if known is not None:
                 place = at.get(key, 0)
                 while place < len(known) and known[place].index < until:
-                    conversation = known[place]
+                    conversation = conversation or known[place]
                     place += 1
                 at[key] = place
             yield flow(row, conversation)
@@ -86,7 +86,6 @@ def read(stream: BinaryIO, name: str) -> Reading:
         raise NetwatchError(
             f"{name} holds no readable packet: {damage}", "is it a complete pcap or pcapng file?"
         )
-    conversations.finish()
     return Reading(
         merge(np.concatenate([table, *pending]))[0], conversations, seen, counted, damage
     )
@@ -124,19 +123,8 @@ def _block(
     if not chunks:
         return np.zeros(0, dtype=ROW)
     merged, number = merge(np.concatenate(chunks))
-    conversations.feed(frames, _renumbered(found, number), merged)
+    conversations.feed(frames, joined(found, number), merged)
     return merged
-
-
-def _renumbered(found: list[Candidates], number: npt.NDArray[np.int64]) -> Candidates:
-    return Candidates(
-        number[np.concatenate([each.row for each in found])],
-        np.concatenate([each.from_high for each in found]),
-        np.concatenate([each.seq for each in found]),
-        np.concatenate([each.flags for each in found]),
-        np.concatenate([each.start for each in found]),
-        np.concatenate([each.kept for each in found]),
-    )
 
 
 def _tuples(rows: Rows) -> Iterator[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The listeners, on loopback sockets of the test's own: plain for people, pinned TLS for agents."""
+"""The listeners, on loopback: plain for people, pinned TLS for agents."""
 
 from __future__ import annotations
 

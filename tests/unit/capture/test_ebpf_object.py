@@ -16,16 +16,8 @@ from netwatch.kernel.commands import available, check
 ROOT = Path(__file__).parents[3]
 SOURCE = Path("netwatch/capture/flow.bpf.c")
 COMMITTED = ROOT / "netwatch/capture/flow.bpf.o"
-FLAGS = [
-    "-O2",
-    "-g",
-    "-target",
-    "bpf",
-    "-mcpu=v3",
-    "-Wall",
-    "-Werror",
-    "-fdebug-compilation-dir=.",
-]
+FLAGS = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"]
+FLAGS += ["-fdebug-compilation-dir=."]
 
 
 def sections(file: Path) -> dict[str, bytes]:

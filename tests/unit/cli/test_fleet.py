@@ -1,4 +1,4 @@
-"""The reading verbs against a controller on a loopback socket: data, tables, and what fails how."""
+"""The reading verbs against a controller on loopback: data, tables, and what fails how."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from netwatch.api.app import create_app
-from netwatch.api.server import Listener, listen_on
+from netwatch.api.server import listen_on
 from netwatch.cli import cli
-from netwatch.cli.fleet import Remote, followed, remote
+from netwatch.cli.fleet import EDGE_HEADINGS, Remote, followed, remote
 from netwatch.model.errors import NetwatchError, Unreachable
-from tests.fakes import NOW, TOKEN, FakeController, edge, flows_of, peer, shop, workload
+from tests.fakes import TOKEN, FakeController, edge, flows_of, peer, serve, shop, workload
 
 
 @pytest.fixture
@@ -24,9 +23,7 @@ def controller() -> FakeController:
 
 @pytest.fixture
 def url(controller: FakeController) -> Iterator[str]:
-    bound = listen_on("127.0.0.1:0")
-    listener = Listener(create_app(controller, clock=lambda: NOW), bound, threads=4)  # type: ignore[arg-type]
-    listener.start()
+    listener = serve(controller)
     yield listener.url
     listener.stop()
 
@@ -53,7 +50,7 @@ def test_a_table_has_a_line_for_each_row_and_losses_go_to_stderr(url: str) -> No
     result = run("edges", "--encryption", "plaintext", "--namespace", "ops", url=url)
     assert result.exit_code == 0
     heading, line = result.stdout.splitlines()
-    assert heading.split() == "SOURCE DESTINATION PORT ENCRYPTION VERDICT CONNS BYTES LAST".split()
+    assert heading.split() == list(EDGE_HEADINGS)
     assert line.split()[:5] == ["a/ops/metrics", "a/shop/api", "9102/tcp", "plaintext", "allow"]
     assert "120 ring-full" in result.stderr
 
@@ -69,6 +66,7 @@ def test_all_pages_of_a_list_are_one_answer(url: str, controller: FakeController
     assert len({each["id"] for each in answer["workloads"]}) == 1500
 
 
+@pytest.mark.timeout(20)
 def test_followed_flows_are_printed_once_and_again_when_they_grow(
     url: str, controller: FakeController
 ) -> None:

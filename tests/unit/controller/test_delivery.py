@@ -60,9 +60,7 @@ def test_a_receiver_that_stays_down_is_tried_ten_times_over_three_days() -> None
 
 
 def test_jitter_only_ever_adds_a_tenth() -> None:
-    dues = [
-        after_try(FRESH, answer(500), START, random=r).due - START for r in (0.0, 0.5, 0.999)
-    ]
+    dues = [after_try(FRESH, answer(500), START, random=r).due - START for r in (0.0, 0.5, 0.999)]
     assert dues == sorted(set(dues))
     assert dues[0] == 5 * SECOND and dues[-1] < 5.5 * SECOND
 

@@ -1,4 +1,4 @@
-"""Two reports of one conversation become one edge, and the worst that is proven is what it says."""
+"""Two reports of one conversation become one edge, which says the worst that is proven."""
 
 from __future__ import annotations
 

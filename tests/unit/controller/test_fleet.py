@@ -14,7 +14,7 @@ from tests.unit.controller.samples import DB, START, WEB, report
 
 
 def a_fleet() -> Fleet:
-    """Hosts a, b and c. b and c both have a local 172.17.0.0/24 and its gateway, as Docker does."""
+    """Hosts a, b, c; b and c both have a 172.17.0.0/24 and its gateway, as Docker does."""
     doors = (
         PublishedPort("0.0.0.0", 8080, 80, "tcp"),
         PublishedPort("203.0.113.2", 8081, 81, "tcp"),
@@ -32,9 +32,7 @@ def a_fleet() -> Fleet:
         ),
         START,
     )
-    fleet.learn(
-        report("c", addresses=("203.0.113.3", "172.17.0.1"), workloads=(inner_c,)), START
-    )
+    fleet.learn(report("c", addresses=("203.0.113.3", "172.17.0.1"), workloads=(inner_c,)), START)
     return fleet
 
 
@@ -58,9 +56,7 @@ def a_fleet() -> Fleet:
         pytest.param("2001:db8::7", 443, "a", "external:2001:db8::7", 443, id="outside, IPv6"),
     ],
 )
-def test_who_serves(
-    address: str, port: int, reporter: str, id: str, expected_port: int
-) -> None:
+def test_who_serves(address: str, port: int, reporter: str, id: str, expected_port: int) -> None:
     called = Flow(Endpoint("192.0.2.1", 4), Endpoint(address, port), "tcp", START, START)
     (named,) = a_fleet().named([called], reporter)
     assert (named.destination, named.port) == (id, expected_port)

@@ -1,4 +1,4 @@
-"""The laws of the controller: what was acknowledged is counted once, and an alert goes out once."""
+"""The controller: what was acknowledged is counted once, and an alert goes out once."""
 
 from __future__ import annotations
 
@@ -319,9 +319,7 @@ def told(post: Post) -> list[tuple[str, str]]:
     return [(body["type"], body["data"]["subject"]) for body in bodies]
 
 
-def test_an_alert_opens_once_and_is_told_once(
-    fleet: Controller, clock: Clock, post: Post
-) -> None:
+def test_an_alert_opens_once_and_is_told_once(fleet: Controller, clock: Clock, post: Post) -> None:
     fleet.add_receiver("http://198.51.100.9/hook", allow_private=True)
     fleet.ingest(report("b"))
     for n in range(1, 6):
@@ -471,3 +469,16 @@ def test_the_settings_make_one_receiver_over_any_number_of_starts(
     with pytest.raises(InvalidDocument, match="webhook_url"):
         controller(tmp_path, clock, settings=refused)
     controller(tmp_path, clock).close()
+
+
+def test_the_body_is_json_that_names_the_alert(
+    fleet: Controller, clock: Clock, post: Post
+) -> None:
+    """design.md section 9: `{"type", "timestamp", "data": {alert}}`."""
+    fleet.add_receiver("http://198.51.100.9/hook", allow_private=True)
+    fleet.ingest(report("b"))
+    fleet.ingest(report("a", flow(port=9999)))
+    look(fleet, clock)
+    body = json.loads(post.sent[0].body)
+    assert set(body) == {"type", "timestamp", "data"}
+    assert {"id", "detector", "severity", "evidence", "state", "opened"} <= set(body["data"])

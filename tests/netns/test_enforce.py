@@ -1,0 +1,366 @@
+"""Policies in the kernel of a lab host: blocked is blocked, allowed stays allowed, and it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.conftest import Said, run_netwatch
+
+pytestmark = pytest.mark.netns
+
+HOST = "nwh-a"
+LISTEN = """[{port: 80, name: http, serve: echo}, {port: 81, serve: echo},
+             {port: 53, protocol: udp, serve: echo}]"""
+LAB = f"""
+hosts: [a]
+namespaces: {{shop: {{team: shop}}, lab: {{team: unknown}}}}
+workloads:
+  - {{name: web, host: a, namespace: shop, labels: {{app: web}}, listen: {LISTEN},
+     addresses: [198.18.1.10, "2001:db8:1::10"]}}
+  - {{name: api, host: a, namespace: shop, labels: {{app: api}}, listen: {LISTEN},
+     addresses: [198.18.1.11, "2001:db8:1::11"]}}
+  - {{name: rogue, host: a, namespace: lab, labels: {{app: rogue}}, listen: {LISTEN},
+     addresses: [198.18.1.12, "2001:db8:1::12"]}}
+"""
+
+
+def network_policy(selected: str, kinds: str, rules: str, *, mode: str = "enforce") -> str:
+    """One NetworkPolicy of the namespace shop, in YAML; `rules` are the directions' keys."""
+    return f"""
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: p-{selected}, namespace: shop, annotations: {{netwatch/mode: {mode}}}}}
+spec:
+  podSelector: {{matchLabels: {{app: {selected}}}}}
+  policyTypes: [{kinds}]
+  {rules}
+"""
+
+
+# There may be no ping: one echo request by a raw socket; checksum of type 8, all else zero.
+PING = """
+import socket, sys
+link = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+link.settimeout(1)
+link.bind((sys.argv[2], 0))
+try:
+    link.sendto(bytes([8, 0, 0xF7, 0xFF, 0, 0, 0, 0]), (sys.argv[1], 0))
+    while link.recv(99)[20] != 0:
+        pass
+except OSError:
+    sys.exit(1)
+"""
+
+FROM_WEB = "{podSelector: {matchLabels: {app: web}}}"
+API_FROM_WEB = network_policy(
+    "api",
+    "Ingress",
+    f"ingress: [{{from: [{FROM_WEB}], ports: [{{port: 80}}, {{port: 53, protocol: UDP}}]}}]",
+)
+
+
+def inside(*command: str) -> str:
+    """Run a command on the lab host; its output."""
+    done = subprocess.run(
+        ["ip", "netns", "exec", HOST, *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def host(*arguments: str) -> Said:
+    """`netwatch host …` on the lab host."""
+    program = (sys.executable, "-m", "netwatch", "host")
+    return run_netwatch("lab", "exec", "a", "--", *program, *arguments)
+
+
+def call(source: str, target: str, port: int, *, family: int = 4, udp: bool = False) -> bool:
+    """Whether the call gets through."""
+    kind = ["--udp"] if udp else []
+    said = run_netwatch(
+        *("lab", "connect", source, target, str(port), "--timeout", "1", "--json"),
+        *("--family", str(family), *kind),
+    )
+    assert said.code in (0, 3), said.err
+    return said.code == 0
+
+
+def ping(workload: str, target: str, source: str) -> bool:
+    """Whether an echo from this address of the workload is answered within a second."""
+    command = (sys.executable, "-c", PING, target, source)
+    return run_netwatch("lab", "exec", workload, "--", *command).code == 0
+
+
+def left(backend: str) -> dict[str, object]:
+    """Everything that netwatch could leave behind on the host, counters and comments aside."""
+    found: dict[str, object] = {"sets": inside("ipset", "save")}
+    for program in (f"iptables-{backend}-save", f"ip6tables-{backend}-save"):
+        lines = inside(program).splitlines()
+        found[program] = [line.split(" [")[0] for line in lines if not line.startswith("#")]
+    found["nft"] = inside("nft", "list", "tables")
+    return found
+
+
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The lab, and `netwatch` on PATH inside it."""
+    file = tmp_path_factory.mktemp("lab") / "lab.yaml"
+    file.write_text(LAB)
+    said = run_netwatch("lab", "up", str(file))
+    assert said.code == 0, said.err
+    yield
+    assert run_netwatch("lab", "down").code == 0
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def backend(request: pytest.FixtureRequest, estate: None) -> Iterator[str]:
+    """Each test once with each of the two iptables, on a host that had nothing before."""
+    chosen = str(request.param)
+    yield chosen
+    assert host("remove").code == 0
+
+
+@pytest.fixture
+def put(tmp_path: Path, backend: str) -> Callable[..., Said]:
+    """Apply documents; fails the test if that fails."""
+
+    def put(*documents: str, more: tuple[str, ...] = ()) -> Said:
+        file = tmp_path / "policies.yaml"
+        file.write_text("---\n".join(documents))
+        arguments = ("--policies", str(file), "--backend", backend, "--json", *more)
+        said = host("apply", *arguments)
+        assert said.code == 0, said.err
+        return said
+
+    return put
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_blocked_is_blocked_and_allowed_stays_allowed(
+    put: Callable[..., Said], family: int
+) -> None:
+    """Ingress isolation of one workload, TCP and UDP, and nobody else is touched."""
+    put(API_FROM_WEB)
+    seen = {
+        (source, target, port, udp): call(source, target, port, family=family, udp=udp)
+        for source, target in (("web", "api"), ("rogue", "api"), ("api", "web"), ("rogue", "web"))
+        for port, udp in ((80, False), (81, False), (53, True))
+    }
+    through = {
+        *((s, t, p, u) for s, t, p, u in seen if t == "web"),
+        ("web", "api", 80, False),
+        ("web", "api", 53, True),
+    }
+    assert {key for key, open_ in seen.items() if open_} == through
+
+
+def test_isolation_is_per_direction(put: Callable[..., Said]) -> None:
+    """An isolated egress lets calls in; an isolated ingress lets calls out."""
+    put(network_policy("web", "Egress", f"egress: [{{to: [{FROM_WEB.replace('web', 'api')}]}}]"))
+    assert call("web", "api", 81)
+    assert not call("web", "rogue", 80)
+    assert call("rogue", "web", 80)
+
+
+def test_a_rule_without_ports_means_every_port_and_protocol(put: Callable[..., Said]) -> None:
+    put(network_policy("api", "Ingress", f"ingress: [{{from: [{FROM_WEB}]}}]"))
+    assert call("web", "api", 81)
+    assert call("web", "api", 53, udp=True)
+    assert not call("rogue", "api", 81)
+    assert ping("web", "198.18.1.11", "198.18.1.10")
+    assert not ping("rogue", "198.18.1.11", "198.18.1.12")
+
+
+def test_an_ip_block_holds_workloads_and_not_its_exceptions(put: Callable[..., Said]) -> None:
+    put(
+        network_policy(
+            "api",
+            "Ingress",
+            "ingress: [{from: [{ipBlock: {cidr: 198.18.0.0/15, except: [198.18.1.12/32]}}]}]",
+        )
+    )
+    assert call("web", "api", 81)
+    assert not call("rogue", "api", 81)
+    assert not call("web", "api", 81, family=6)
+
+
+def test_a_port_from_anyone_is_open_to_those_whose_egress_is(put: Callable[..., Said]) -> None:
+    """Allow-from-anywhere has no source in its set: an isolated egress must still deny."""
+    put(
+        network_policy("api", "Ingress", "ingress: [{ports: [{port: 80}]}]"),
+        network_policy("web", "Egress", "egress: [{ports: [{port: 81}]}]"),
+    )
+    assert call("rogue", "api", 80)
+    assert not call("rogue", "api", 81)
+    assert not call("web", "api", 80)
+    assert call("web", "rogue", 81)
+
+
+@pytest.mark.parametrize("mode", ["observe", "stage"])
+def test_observing_and_staging_never_touch_a_packet(put: Callable[..., Said], mode: str) -> None:
+    put(network_policy("api", "Ingress, Egress", "", mode=mode))
+    assert call("rogue", "api", 80)
+    rules = inside("iptables-nft-save") + inside("ip6tables-nft-save")
+    assert "DROP" not in rules
+    assert "REJECT" not in rules
+
+
+def test_an_unknown_source_on_a_closed_network_is_dropped(put: Callable[..., Said]) -> None:
+    """An address that no workload has reaches nobody there, isolated or not."""
+    put(API_FROM_WEB)
+    rogue = ("lab", "exec", "rogue", "--", "ip", "address")
+    run_netwatch(*rogue, "add", "198.18.1.99/24", "dev", "eth0")
+    try:
+        assert not ping("rogue", "198.18.1.10", "198.18.1.99")
+        assert ping("rogue", "198.18.1.10", "198.18.1.12")
+    finally:
+        run_netwatch(*rogue, "del", "198.18.1.99/24", "dev", "eth0")
+
+
+def test_a_withdrawn_edge_ends_its_session(put: Callable[..., Said]) -> None:
+    """What is established goes first, so a session that became forbidden is cut by its entry."""
+    put(API_FROM_WEB)
+    conversation = """
+import socket, sys
+link = socket.create_connection(("198.18.1.11", 80), 2); link.settimeout(1.5)
+def alive():
+    try:
+        link.sendall(b"x"); return link.recv(1) == b"x"
+    except OSError:
+        return False
+print(alive(), flush=True); sys.stdin.readline(); print(alive(), flush=True)
+"""
+    child = subprocess.Popen(
+        ["ip", "netns", "exec", "nw-web", "python3", "-c", conversation],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None and child.stdout is not None
+    with child:
+        assert child.stdout.readline() == "True\n"
+        answer = put(network_policy("api", "Ingress", "ingress: []")).json
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "False\n"
+    assert any("198.18.1.10 -> 198.18.1.11 tcp/80" in each for each in answer["sessions_cut"])
+
+
+DRIFTS = {
+    "jump gone": ("iptables-{b}", "-D", "INPUT", "1"),
+    "everything flushed": ("iptables-{b}", "-F"),
+    "jump not first": ("ip6tables-{b}", "-I", "OUTPUT", "1", "-j", "ACCEPT"),
+    "a foreign rule in our chain": ("iptables-{b}", "-I", "NW-NEW", "1", "-j", "RETURN"),
+    "a member gone": ("ipset", "del", "nw-iso-in4", "198.18.1.11"),
+    "a member too many": ("ipset", "add", "nw-edge4", "198.18.1.12,tcp:80,198.18.1.11"),
+}
+
+
+@pytest.mark.parametrize("command", DRIFTS.values(), ids=DRIFTS.keys())
+def test_verify_sees_what_others_changed_and_apply_mends_it(
+    put: Callable[..., Said], backend: str, command: tuple[str, ...]
+) -> None:
+    put(API_FROM_WEB)
+    assert host("verify").code == 0
+    inside(*(part.format(b=backend) for part in command))
+    seen = host("verify", "--json")
+    assert seen.code == 3
+    assert len(seen.json["drift"]) >= 1
+    put(API_FROM_WEB)
+    assert host("verify").code == 0
+    assert not call("rogue", "api", 80)
+    if "-I" in command and "OUTPUT" in command:
+        inside(f"ip6tables-{backend}", "-D", "OUTPUT", "-j", "ACCEPT")
+
+
+def test_remove_leaves_the_host_as_it_was(put: Callable[..., Said], backend: str) -> None:
+    """Rules, sets, and the table that iptables-nft made for us; a second remove is fine."""
+    inside(f"iptables-{backend}-save")
+    if backend == "legacy":  # a legacy table can not be unmade once anybody asked for it
+        inside("iptables-legacy", "-L"), inside("ip6tables-legacy", "-L")
+    before = left(backend)
+    put(API_FROM_WEB)
+    assert left(backend) != before
+    assert host("remove").code == 0
+    assert left(backend) == before
+    again = host("remove", "--json")
+    assert (again.code, again.json["removed"]) == (0, False)
+
+
+def test_what_is_not_confirmed_is_undone(put: Callable[..., Said]) -> None:
+    """A process of its own restores what was before; a confirmed change stays."""
+    put(API_FROM_WEB)
+    before = inside("ipset", "list", "-n")
+    put(network_policy("web", "Ingress", ""), more=("--confirm", "2"))
+    refused = host("apply", "--policies", "/nonexistent.yaml")
+    assert refused.code == 1
+    deadline = 30
+    for _ in range(deadline * 5):
+        if host("verify", "--json").code == 0 and not list(_pending()):
+            break
+    assert not list(_pending())
+    assert inside("ipset", "list", "-n") == before
+    assert call("rogue", "web", 80) and not call("rogue", "api", 80)
+    put(network_policy("web", "Ingress", ""), more=("--confirm", "60"))
+    assert host("confirm").code == 0
+    assert host("confirm").code == 1
+
+
+def _pending() -> Iterator[Path]:
+    return Path("/run/netwatch").glob("enforce.*.pending")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("kind: [", "", id="not YAML"),
+        pytest.param(
+            API_FROM_WEB.replace("podSelector:", "podSelektor:"), "podSelektor", id="typo"
+        ),
+    ],
+)
+def test_a_broken_document_changes_nothing(
+    put: Callable[..., Said], tmp_path: Path, text: str, says: str
+) -> None:
+    put(API_FROM_WEB)
+    before = inside("ipset", "save")
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    said = host("apply", "--policies", str(file), "--json")
+    assert said.code == 1
+    answer = json.loads(said.out)
+    assert not answer["ok"]
+    assert says in answer["error"]["message"]
+    assert inside("ipset", "save") == before
+
+
+@pytest.mark.parametrize("lacking", ["iptables", "ipset"])
+def test_a_missing_program_is_one_sentence_with_its_remedy(
+    put: Callable[..., Said], tmp_path: Path, lacking: str
+) -> None:
+    """Without the program on PATH nothing is changed, and the sentence says what to install."""
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for program in Path(folder).iterdir():
+            if program.name != lacking and not (bare / program.name).exists():
+                os.symlink(program, bare / program.name)
+    file = tmp_path / "policies.yaml"
+    file.write_text(API_FROM_WEB)
+
+    said = run_netwatch(
+        *("lab", "exec", "a", "--", "env", f"PATH={bare}"),
+        *(sys.executable, "-m", "netwatch", "host", "apply", "--policies", str(file)),
+    )
+    assert said.code == 1
+    assert said.err.splitlines()[-1] == (
+        f"netwatch: the program {lacking} is not installed (install it: apt-get install {lacking})"
+    )
+    assert "nw-" not in inside("ipset", "list", "-n")

@@ -1,0 +1,167 @@
+"""What history keeps, for how long, and what it makes of encryption that was proven late."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from netwatch.controller.columns import Named
+from netwatch.controller.history import FIVE_MINUTES, FIVE_MINUTES_KEPT, HOUR, WINDOW, History
+from netwatch.controller.records import FlowQuery
+from netwatch.model.flow import Encryption, Flow
+from netwatch.model.report import Report
+from netwatch.model.times import SECOND
+from tests.unit.controller.samples import PLAIN, START, TLS, flow
+
+UNKNOWN = Encryption()
+BASE = START - START % HOUR
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    opened = History(tmp_path / "history.db")
+    yield opened
+    opened.close()
+
+
+def put(history: History, sequence: int, *flows: Flow, at: int = START) -> bool:
+    named = [Named(f, "a/shop/web", "b/shop/db", f.server.port, None) for f in flows]
+    return history.append(Report("a", "boot", sequence, at - SECOND, at), named, at)
+
+
+def silent(made: Flow) -> Flow:
+    return replace(made, client_payload_bytes=0, server_payload_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        pytest.param(flow(encryption=UNKNOWN), flow(), "encrypted", id="the handshake came later"),
+        pytest.param(
+            flow(encryption=UNKNOWN), flow(encryption=PLAIN), "plaintext", id="plaintext, later"
+        ),
+        pytest.param(
+            flow(encryption=UNKNOWN), flow(sport=2), "unknown", id="another connection is no proof"
+        ),
+        pytest.param(
+            silent(flow(encryption=UNKNOWN)),
+            flow(sport=2),
+            "encrypted",
+            id="a connection that said nothing gave nothing away",
+        ),
+        pytest.param(
+            silent(flow(encryption=UNKNOWN)),
+            silent(flow(sport=2, encryption=UNKNOWN)),
+            "unknown",
+            id="nothing said, nothing known",
+        ),
+        pytest.param(flow(), flow(sport=2, encryption=PLAIN), "plaintext", id="the worst counts"),
+    ],
+)
+@pytest.mark.parametrize("rolled", [False, True])
+def test_an_edge_is_as_encrypted_as_its_worst_connection(
+    history: History, first: Flow, then: Flow, expected: str, rolled: bool
+) -> None:
+    put(history, 1, first)
+    put(history, 2, replace(then, last_seen=START + SECOND), at=START + SECOND)
+    if rolled:
+        history.roll_up(START + HOUR)
+    assert [half.encryption for half in history.edges(None, None)] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("flows", "direction"),
+    [
+        pytest.param([flow()], "seen", id="seen"),
+        pytest.param([flow(direction="guessed")], "guessed", id="guessed"),
+        pytest.param([flow(direction="guessed"), flow(sport=2)], "seen", id="one was proven"),
+        pytest.param(
+            [flow(direction="guessed"), flow(sport=2, state="unanswered")],
+            "guessed",
+            id="an unanswered SYN does not prove who served the other",
+        ),
+        pytest.param([flow(state="unanswered")], "seen", id="a scan has a direction"),
+    ],
+)
+def test_direction_is_that_of_what_was_answered(
+    history: History, flows: list[Flow], direction: str
+) -> None:
+    put(history, 1, *flows)
+    assert [half.direction for half in history.edges(None, None)] == [direction]
+
+
+def test_the_latest_verdict_is_the_edges(history: History) -> None:
+    put(history, 1, flow(verdict="allow"))
+    history.roll_up(START + HOUR)
+    put(history, 2, flow(sport=2, verdict="deny", last_seen=START + 1))
+    assert [half.verdict for half in history.edges(None, None)] == ["deny"]
+
+
+def test_single_flows_go_after_retention_and_the_sums_stay(history: History) -> None:
+    put(history, 1, flow(last_seen=BASE), at=BASE)
+    put(history, 2, flow(sport=2, last_seen=BASE + 20 * HOUR), at=BASE + 20 * HOUR)
+    now = BASE + 21 * HOUR
+    before = history.edges(None, None)
+    history.roll_up(now)
+    history.purge(now, retention_hours=2)
+    assert [f.client.port for f in history.flows(FlowQuery())[0]] == [2]
+    assert history.edges(None, None) == before
+    whole_bucket = history.edges(BASE + SECOND, BASE + 2 * SECOND)
+    assert [half.connections for half in whole_bucket] == [1]
+
+
+def test_old_buckets_become_hours_without_losing_a_byte(history: History) -> None:
+    for n in range(4):
+        at = BASE + n * 3 * FIVE_MINUTES
+        put(history, n, flow(sport=n, last_seen=at, first_seen=at), at=at)
+    before = history.edges(None, None)
+    for days in (1, 8):
+        history.roll_up(BASE + days * 24 * HOUR)
+        assert history.edges(None, None) == before
+    assert FIVE_MINUTES_KEPT < 8 * 24 * HOUR
+    assert [half.connections for half in history.edges(BASE, BASE + HOUR)] == [4]
+    assert history.edges(BASE + HOUR, None) == []
+
+
+def test_the_ledger_is_bounded_and_still_refuses_what_is_older(history: History) -> None:
+    put(history, 1)
+    put(history, WINDOW + 10)
+    history.roll_up(START + HOUR)
+    history.purge(START + HOUR, retention_hours=1)
+    assert put(history, 1) is False
+    assert put(history, 2) is False, "older than the window: known or lost, never counted twice"
+    assert put(history, 12) is True, "within the window: late, but new"
+
+
+def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
+    """The process dies the moment ingest() has returned; nothing is lost and nothing repeats."""
+    program = (
+        "import os, signal, sys, pathlib\n"
+        "from tests.unit.controller.samples import *\n"
+        "opened = controller(pathlib.Path(sys.argv[1]), Clock())\n"
+        "assert opened.ingest(report('a', flow(), losses=(('x', 3),)))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).parents[3]
+    died = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=root, timeout=60)
+    assert died.returncode == -9
+    history = History(tmp_path / "history.db")
+    assert [half.connections for half in history.edges(None, None)] == [1]
+    assert history.losses() == {"a": {"x": 3}}
+    assert history.knows(Report("a", "boot", 1, 0, 1))
+    assert [f.encryption for f in history.flows(FlowQuery())[0]] == [TLS]
+    history.close()
+
+
+def test_a_file_that_is_no_history_ends_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "history.db").write_bytes(
+        b"not a database, and long enough to be read as one" * 99
+    )
+    with pytest.raises(Exception, match="history") as caught:
+        History(tmp_path / "history.db")
+    assert type(caught.value).__name__ == "NetwatchError"
