@@ -66,7 +66,9 @@ test: test-ready
 
 bpf:
 	@$(call packages,clang libbpf-dev libc6-dev)
-	@$(CLANG_COMMAND)
+	clang -O2 -g -target bpf -mcpu=v3 -Wall -Werror -fdebug-compilation-dir=. \
+		-I/usr/include/$$(uname -m)-linux-gnu \
+		-c netwatch/capture/flow.bpf.c -o netwatch/capture/flow.bpf.o
 
 bench: test-ready
 	@$(call packages,$(BENCH_PACKAGES))

@@ -269,6 +269,8 @@ def _has_ports(protocol: str) -> bool:
 def _state(row: _Row, protocol: str, c: int, s: int) -> str:
     """How the conversation went so far; see `model.flow.Flow`."""
     if not row.totals.packets[s] or not row.totals.packets[c]:
+        if row.totals.refused:
+            return "refused"
         return "unanswered" if protocol == "tcp" and row.totals.packets[c] else "one-way"
     if protocol != "tcp":
         return "established"

@@ -9,28 +9,14 @@
  *
  * The first 40 bytes of sensor.ENTRY are `struct key`, the other 104 the head of `struct entry`.
  */
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/in6.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include "packet.bpf.h"
 
 #define NEXT -1 /* TC_ACT_UNSPEC and TCX_NEXT: as if this program were not there */
 #define CAPTURED 8192 /* bytes of payload kept per direction: the longest handshake flight */
 #define SEGMENTS 12 /* and in no more pieces than this */
-#define EXTENSIONS 8 /* IPv6 extension headers followed; a chain longer than this is refused */
-#define HEADER_8021Q 4
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 enum { PENDING = 1, ENDED = 2 /* shifted by direction */, RESET = 8 };
-enum { WHOLE, FIRST, LATER };
-
-union address {
-	__u8 byte[16];
-	__u32 word[4];
-	__u64 half[2];
-};
 
 struct key {
 	union address low, high;
@@ -64,16 +50,6 @@ struct piece {
 
 struct statistics {
 	__u64 inserted, map_full, ring_full, malformed, fragment;
-};
-
-struct packet {
-	union address source, destination;
-	__u16 source_port, destination_port;
-	__u8 protocol, flags, part, direction;
-	__u32 sequence, identification;
-	__u32 start; /* of the IP header, from the first byte */
-	__u32 headers; /* length of IP and transport headers together */
-	__u32 total; /* IP total length */
 };
 
 struct scratch {
@@ -124,174 +100,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 8 * 1024 * 1024);
 } pieces SEC(".maps");
-
-/* Each step of the parser returns 0 to go on, IGNORED for what is not counted by intention, or
- * MALFORMED for what can not be understood. */
-enum { IGNORED = 1, MALFORMED = 2 };
-
-static __always_inline int parse_link(struct __sk_buff *skb, struct packet *p, __be16 *type)
-{
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ethhdr *ethernet = data;
-
-	/* Interfaces without a link header (tun, WireGuard) begin with IP. */
-	*type = skb->protocol;
-	p->start = data + ETH_HLEN <= end && ethernet->h_proto == *type ? ETH_HLEN : 0;
-	for (int i = 0; i < 2; i++) { /* the outermost tag is already in skb->vlan_tci */
-		__be16 tag[2];
-
-		if (*type != bpf_htons(ETH_P_8021Q) && *type != bpf_htons(ETH_P_8021AD))
-			break;
-		if (bpf_skb_load_bytes(skb, p->start, tag, sizeof(tag)))
-			return MALFORMED;
-		*type = tag[1];
-		p->start += HEADER_8021Q;
-	}
-	return 0;
-}
-
-static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
-{
-	struct {
-		__u8 version_and_length, service;
-		__be16 total, identification, fragment;
-		__u8 lifetime, protocol;
-		__be16 checksum;
-		__be32 source, destination;
-	} ip;
-	__u16 fragment;
-
-	if (bpf_skb_load_bytes(skb, p->start, &ip, sizeof(ip)))
-		return MALFORMED;
-	p->headers = (ip.version_and_length & 15) * 4;
-	if (ip.version_and_length >> 4 != 4 || p->headers < sizeof(ip))
-		return MALFORMED;
-	p->total = bpf_ntohs(ip.total);
-	p->source.word[2] = p->destination.word[2] = bpf_htonl(0xffff);
-	p->source.word[3] = ip.source;
-	p->destination.word[3] = ip.destination;
-	p->protocol = ip.protocol;
-	p->identification = ip.identification;
-	fragment = bpf_ntohs(ip.fragment);
-	p->part = fragment & 0x1fff ? LATER : fragment & 0x2000 ? FIRST : WHOLE;
-	return 0;
-}
-
-static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
-{
-	struct {
-		__be32 version;
-		__be16 length;
-		__u8 next, hops;
-		union address source, destination;
-	} ip;
-	struct {
-		__u8 next, length;
-		__be16 fragment;
-		__be32 identification;
-	} extension;
-
-	if (bpf_skb_load_bytes(skb, p->start, &ip, sizeof(ip)))
-		return MALFORMED;
-	if (bpf_ntohl(ip.version) >> 28 != 6)
-		return MALFORMED;
-	p->source = ip.source;
-	p->destination = ip.destination;
-	p->protocol = ip.next;
-	p->headers = sizeof(ip);
-	p->total = ip.length ? bpf_ntohs(ip.length) + sizeof(ip) : 0;
-	for (int i = 0; i < EXTENSIONS; i++) {
-		__u8 kind = p->protocol;
-
-		if (kind != IPPROTO_HOPOPTS && kind != IPPROTO_ROUTING &&
-		    kind != IPPROTO_DSTOPTS && kind != IPPROTO_FRAGMENT && kind != IPPROTO_AH)
-			return 0;
-		if (bpf_skb_load_bytes(skb, p->start + p->headers, &extension, sizeof(extension)))
-			return MALFORMED;
-		p->protocol = extension.next;
-		if (kind == IPPROTO_FRAGMENT) {
-			__u16 fragment = bpf_ntohs(extension.fragment);
-
-			p->headers += 8;
-			p->identification = extension.identification;
-			p->part = fragment >> 3 ? LATER : fragment & 1 ? FIRST : WHOLE;
-			if (p->part == LATER)
-				return 0;
-		} else if (kind == IPPROTO_AH) {
-			p->headers += (extension.length + 2) * 4;
-		} else {
-			p->headers += (extension.length + 1) * 8;
-		}
-	}
-	return MALFORMED;
-}
-
-static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *p)
-{
-	struct {
-		__be16 source, destination;
-		__be32 sequence, acknowledgement;
-		__u8 length, flags;
-		__be16 window, checksum, urgent;
-	} tcp;
-	__be16 ports[2] = {};
-	__u32 at = p->start + p->headers;
-	__u8 kind;
-
-	if (p->part == LATER)
-		return 0;
-	switch (p->protocol) {
-	case IPPROTO_TCP:
-		if (bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp)) || tcp.length < 5 << 4)
-			return MALFORMED;
-		ports[0] = tcp.source;
-		ports[1] = tcp.destination;
-		p->sequence = bpf_ntohl(tcp.sequence);
-		p->flags = tcp.flags;
-		p->headers += (tcp.length >> 4) * 4;
-		break;
-	case IPPROTO_UDP:
-	case IPPROTO_SCTP:
-		if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
-			return MALFORMED;
-		p->headers += p->protocol == IPPROTO_UDP ? 8 : 12;
-		break;
-	case IPPROTO_ICMPV6:
-		if (bpf_skb_load_bytes(skb, at, &kind, sizeof(kind)))
-			return MALFORMED;
-		if ((kind >= 130 && kind <= 137) || kind == 143) /* MLD and neighbour discovery */
-			return IGNORED;
-		break;
-	}
-	p->source_port = bpf_ntohs(ports[0]);
-	p->destination_port = bpf_ntohs(ports[1]);
-	return 0;
-}
-
-static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
-{
-	__be16 type;
-	int result = parse_link(skb, p, &type);
-
-	if (result)
-		return result;
-	if (type == bpf_htons(ETH_P_IP))
-		result = parse_ipv4(skb, p);
-	else if (type == bpf_htons(ETH_P_IPV6))
-		result = parse_ipv6(skb, p);
-	else
-		return IGNORED;
-	if (result)
-		return result;
-	if (!p->total) /* too big for its own field (BIG TCP, a jumbogram) */
-		p->total = skb->len - p->start;
-	if (p->start + p->total > skb->len)
-		return MALFORMED;
-	result = parse_transport(skb, p);
-	if (!result && p->headers > p->total)
-		return MALFORMED;
-	return result;
-}
 
 /* Later fragments carry no ports: they are counted under those of their first one. */
 static __always_inline void join_fragments(struct packet *p, struct statistics *s)
@@ -452,6 +260,22 @@ static __always_inline void copy_payload(struct __sk_buff *skb, struct key *key,
 		s->ring_full++;
 }
 
+/* An ICMP error says that a packet did not arrive: its sender was refused. */
+static __always_inline void refuse(struct __sk_buff *skb, struct packet *p)
+{
+	struct key key = {};
+	struct entry *e;
+
+	if (parse_quoted(skb, p))
+		return;
+	make_key(p, &key);
+	e = bpf_map_lookup_elem(&flows, &key);
+	if (!e || (p->protocol == IPPROTO_TCP && !(e->state & PENDING)))
+		return;
+	e->state &= ~PENDING;
+	__sync_fetch_and_add(&e->refused, 1);
+}
+
 static __always_inline int observe(struct __sk_buff *skb, __u32 ifindex)
 {
 	struct key key = {};
@@ -470,6 +294,8 @@ static __always_inline int observe(struct __sk_buff *skb, __u32 ifindex)
 	result = parse(skb, p);
 	if (result == MALFORMED)
 		s->malformed++;
+	if (result == REFUSAL)
+		refuse(skb, p);
 	if (result)
 		return NEXT;
 	if (p->part != WHOLE)

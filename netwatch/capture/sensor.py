@@ -31,7 +31,7 @@ ENTRY = np.dtype(
         ("ifindex", "<u4", 2),
         ("flags", "u1", 2),  # union of the TCP flags that this direction sent
         ("opened", "<u4"),  # SYNs that opened a connection (retransmissions are not counted)
-        ("refused", "<u4"),  # RST answering a SYN
+        ("refused", "<u4"),  # a SYN answered by RST, any packet by an ICMP error
         ("life", "<u4"),  # differs from the read before if the totals began anew meanwhile
     ],
     align=True,

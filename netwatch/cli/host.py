@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -162,6 +163,9 @@ def rollback(token: str, seconds: int) -> None:
     """The separate process that waits for `confirm` and undoes what it did not confirm."""
     from netwatch.enforce import confirm as confirmation
 
+    # Whoever reads the output of apply must not wait for this process too.
+    with confirmation.complaints() as file:
+        os.dup2(file.fileno(), 2)
     time.sleep(seconds)
     confirmation.roll_back(token, this_host, now=time.time_ns())
 
@@ -185,7 +189,7 @@ def described(seen: Preview) -> dict[str, Any]:
         "changes": list(seen.plan.drift),
         "fail_closed": list(facts.fail_closed),
         "host_granular": list(facts.host_granular),
-        "sessions_cut": [str(session) for session in seen.cuts],
+        "sessions_cut": list(seen.cuts),
         "notes": list(facts.notes),
     }
 

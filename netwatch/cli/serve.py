@@ -17,7 +17,7 @@ import click
 from netwatch.agent.loop import Agent
 from netwatch.agent.uplink import Spool, Uplink, poster
 from netwatch.cli.fleet_lab import agents_in_lab, lab_doors
-from netwatch.cli.output import json_option, print_json, say
+from netwatch.cli.output import json_option, print_json
 from netwatch.cli.station import Doors, Station, open_agent, state_folder
 from netwatch.kernel.commands import WITH_PARENT, end_with_parent
 from netwatch.kernel.notify import ALIVE, READY, STOPPING, alive_every_s, notify
@@ -195,4 +195,3 @@ def _wait(stop: threading.Event) -> None:
     while not stop.wait(every):
         notify(socket, ALIVE)
     notify(socket, STOPPING)
-    say("stopping; rules in the kernel stay as they are")

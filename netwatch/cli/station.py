@@ -5,6 +5,7 @@ The composition root: here, and only here, clocks, sockets and kernels are chose
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from netwatch.model.errors import NetwatchError
 from netwatch.settings import Settings
 
 TICK_S = 1.0
+log = logging.getLogger("netwatch.controller")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,10 @@ class Station:
 
     def _tick(self) -> None:
         while not self._stopping.wait(TICK_S):
-            self.controller.tick(time.time_ns())
+            try:
+                self.controller.tick(time.time_ns())
+            except NetwatchError as error:  # a full disk, say: it may have room again
+                log.error("the controller could not do its round: %s", error)
 
 
 def open_agent(settings: Settings, uplink: Uplink, losses: Losses = lambda: ()) -> Agent:

@@ -52,14 +52,21 @@ def _parts(
 
 
 def _alpn(names: tuple[bytes, ...]) -> str:
-    """First and last character of the first name, of its hexadecimal form if not alphanumeric."""
+    """First and last character of the first name.
+
+    For bytes beyond ASCII the published text and both reference implementations differ: a 9 for
+    each is what the implementations and their test vectors say. Other characters that are neither
+    letter nor digit are taken from the name's hexadecimal form, as the text says.
+    """
     first = names[0] if names else b""
     if not first:
         return "00"
     ends = bytes((first[0], first[-1]))
-    if not ends.isalnum():
-        return first.hex()[0] + first.hex()[-1]
-    return ends.decode("ascii")
+    if ends.isalnum():
+        return ends.decode("ascii")
+    if not ends.isascii():
+        return "".join(chr(end) if end < 128 else "9" for end in ends)
+    return first.hex()[0] + first.hex()[-1]
 
 
 def _joined(numbers: Iterable[int]) -> str:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from netwatch.enforce import host
 from netwatch.kernel import commands
@@ -20,6 +21,13 @@ def _pending() -> Path:
 
 def _previous() -> Path:
     return host.folder().with_name(f"{host.folder().name}.previous")
+
+
+def complaints() -> BinaryIO:
+    """The file that keeps what a roll-back that failed had to say."""
+    path = host.folder().with_name(f"{host.folder().name}.rollback.log")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.open("wb")
 
 
 def refuse_pending() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from netwatch.enforce import kernel, netlink, sessions
+from netwatch.enforce import kernel, netlink, sessions, sockets
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
 from netwatch.enforce.plan import CHAINS, NOTHING, Plan, plan
@@ -59,7 +59,7 @@ class Preview:
     backend: str
     ruleset: Ruleset
     plan: Plan
-    cuts: tuple[sessions.Session, ...] = ()
+    cuts: tuple[str, ...] = ()
 
 
 def folder() -> Path:
@@ -96,8 +96,14 @@ def preview(policies: Sequence[Policy], snapshot: Snapshot, *, backend: str, now
     ruleset = compile(policies, snapshot, now=now)
     actual = kernel.read(chosen)
     fresh = not any(name.startswith(CHAINS) for _, name in actual.chains)
-    cuts = sessions.forbidden(ruleset, host_addresses(snapshot), either_way=fresh)
-    return Preview(chosen, ruleset, plan(ruleset, actual), tuple(cuts))
+    cuts = {
+        str(s) for s in sessions.forbidden(ruleset, host_addresses(snapshot), either_way=fresh)
+    }
+    if fresh and ruleset.enforcing:
+        live = sockets.talks(snapshot.workloads)
+        stay = sockets.permitted(ruleset, live, host_addresses(snapshot))
+        cuts |= {str(talk) for talk in live.difference(stay)}
+    return Preview(chosen, ruleset, plan(ruleset, actual), tuple(sorted(cuts)))
 
 
 def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
@@ -117,12 +123,17 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
         fresh = not any(n.startswith(CHAINS) for _, n in kernel.read(seen.backend).chains)
         if fresh and seen.ruleset.enforcing:
             _converge(first, seen.backend)  # conntrack watches before anything is denied
+            live = sockets.talks(snapshot.workloads)
+            for talk in sockets.permitted(seen.ruleset, live, host_addresses(snapshot)):
+                sockets.adopt(talk)
         _converge(seen.ruleset, seen.backend)
-        cuts = sessions.forbidden(seen.ruleset, host_addresses(snapshot), either_way=fresh)
-        for session in cuts:
+        cuts = set(seen.cuts)
+        host = host_addresses(snapshot)
+        for session in sessions.forbidden(seen.ruleset, host, either_way=fresh):
             sessions.cut(session)
+            cuts.add(str(session))
         _remember(texts, _State(seen.backend, seen.ruleset.digest, now))
-    return Preview(seen.backend, seen.ruleset, seen.plan, tuple(cuts))
+    return Preview(seen.backend, seen.ruleset, seen.plan, tuple(sorted(cuts)))
 
 
 def _refuse_incomplete(snapshot: Snapshot) -> None:
@@ -238,6 +249,11 @@ def remove() -> bool:
         found = found or place.exists()
         _restore_before(place)
         shutil.rmtree(place, ignore_errors=True)
+        for beside in kernel.RUN.glob(f"{place.name}.*"):  # what waits for confirmation, the lock
+            if beside.is_dir():
+                shutil.rmtree(beside, ignore_errors=True)
+            else:
+                beside.unlink(missing_ok=True)
     return found
 
 

@@ -54,25 +54,34 @@ def message(kind: int, flags: int, family: int, body: bytes = b"", *, resource: 
     return struct.pack("=IHHII", size, kind, flags | REQUEST, 1, 0) + general + body
 
 
-def connect() -> socket.socket:
+def connect(protocol: int = NETLINK_NETFILTER) -> socket.socket:
     """A socket in the network namespace of the calling thread."""
-    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
     link.settimeout(DEADLINE_S)
     link.bind((0, 0))
     return link
 
 
 def dump(kind: int, family: int) -> Iterator[bytes]:
-    """The bodies (after nfgenmsg) of all objects of a kind; nothing where it is unknown."""
-    with connect() as link:
-        link.send(message(kind, DUMP, family))
+    """The bodies (after nfgenmsg) of all netfilter objects of a kind; none where it is unknown."""
+    for body in _dump(NETLINK_NETFILTER, message(kind, DUMP, family)):
+        yield body[4:]
+
+
+def dump_raw(protocol: int, kind: int, body: bytes) -> Iterator[bytes]:
+    """The bodies that another netlink protocol answers to a dump."""
+    size = 16 + len(body)
+    yield from _dump(protocol, struct.pack("=IHHII", size, kind, DUMP | REQUEST, 1, 0) + body)
+
+
+def _dump(protocol: int, request: bytes) -> Iterator[bytes]:
+    with connect(protocol) as link:
+        link.send(request)
         while True:
             for found, body in _messages(link.recv(1 << 18)):
-                if found == DONE:
+                if found in (DONE, ERROR):
                     return
-                if found == ERROR:
-                    return
-                yield body[4:]
+                yield body
 
 
 def send(*messages: bytes) -> int:

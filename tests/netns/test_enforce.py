@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -224,33 +227,78 @@ def test_an_unknown_source_on_a_closed_network_is_dropped(put: Callable[..., Sai
         run_netwatch(*rogue, "del", "198.18.1.99/24", "dev", "eth0")
 
 
-def test_a_withdrawn_edge_ends_its_session(put: Callable[..., Said]) -> None:
-    """What is established goes first, so a session that became forbidden is cut by its entry."""
-    put(API_FROM_WEB)
-    conversation = """
+CONVERSATION = """
 import socket, sys
-link = socket.create_connection(("198.18.1.11", 80), 2); link.settimeout(1.5)
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+link = socket.socket(family); link.settimeout(1.5); link.connect((sys.argv[1], 80))
 def alive():
     try:
         link.sendall(b"x"); return link.recv(1) == b"x"
     except OSError:
         return False
-print(alive(), flush=True); sys.stdin.readline(); print(alive(), flush=True)
+print(alive(), flush=True)
+for line in sys.stdin:
+    print(alive(), flush=True)
 """
+
+
+@dataclass
+class Conversation:
+    """A TCP session between workloads that stays open and is silent until asked."""
+
+    child: subprocess.Popen[str]
+
+    @property
+    def alive(self) -> bool:
+        """Whether one byte still comes back."""
+        assert self.child.stdin is not None and self.child.stdout is not None
+        self.child.stdin.write("\n")
+        self.child.stdin.flush()
+        return self.child.stdout.readline() == "True\n"
+
+
+@contextmanager
+def conversation(source: str, target: str) -> Iterator[Conversation]:
+    """A session from a workload to an address, port 80."""
     child = subprocess.Popen(
-        ["ip", "netns", "exec", "nw-web", "python3", "-c", conversation],
+        ["ip", "netns", "exec", f"nw-{source}", sys.executable, "-c", CONVERSATION, target],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert child.stdin is not None and child.stdout is not None
     with child:
+        assert child.stdout is not None
         assert child.stdout.readline() == "True\n"
+        yield Conversation(child)
+        child.kill()
+
+
+def test_a_withdrawn_edge_ends_its_session(put: Callable[..., Said]) -> None:
+    """What is established goes first, so a session that became forbidden is cut by its entry."""
+    put(API_FROM_WEB)
+    with conversation("web", "198.18.1.11") as session:
         answer = put(network_policy("api", "Ingress", "ingress: []")).json
-        child.stdin.write("\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == "False\n"
+        assert not session.alive
     assert any("198.18.1.10 -> 198.18.1.11 tcp/80" in each for each in answer["sessions_cut"])
+
+
+@pytest.mark.parametrize(
+    ("web", "api", "rogue"),
+    [
+        pytest.param("198.18.1.10", "198.18.1.11", "198.18.1.12", id="IPv4"),
+        pytest.param("2001:db8:1::10", "2001:db8:1::11", "2001:db8:1::12", id="IPv6"),
+    ],
+)
+def test_the_first_activation_breaks_no_session_that_is_allowed(
+    put: Callable[..., Said], web: str, api: str, rogue: str
+) -> None:
+    """Sessions from before, silent while it begins: the allowed one lives, the other is cut."""
+    with conversation("web", api) as allowed, conversation("rogue", api) as forbidden:
+        answer = put(API_FROM_WEB).json
+        assert allowed.alive
+        assert not forbidden.alive
+    assert f"{rogue} -> {api} tcp/80" in answer["sessions_cut"]
+    assert f"{web} -> {api} tcp/80" not in answer["sessions_cut"]
 
 
 DRIFTS = {
@@ -299,13 +347,12 @@ def test_what_is_not_confirmed_is_undone(put: Callable[..., Said]) -> None:
     put(API_FROM_WEB)
     before = inside("ipset", "list", "-n")
     put(network_policy("web", "Ingress", ""), more=("--confirm", "2"))
-    refused = host("apply", "--policies", "/nonexistent.yaml")
-    assert refused.code == 1
-    deadline = 30
-    for _ in range(deadline * 5):
-        if host("verify", "--json").code == 0 and not list(_pending()):
-            break
+    assert host("apply", "--policies", "/nonexistent.yaml").code == 1
+    end = time.monotonic() + 30
+    while list(_pending()) and time.monotonic() < end:
+        time.sleep(0.1)
     assert not list(_pending())
+    assert host("verify").code == 0
     assert inside("ipset", "list", "-n") == before
     assert call("rogue", "web", 80) and not call("rogue", "api", 80)
     put(network_policy("web", "Ingress", ""), more=("--confirm", "60"))

@@ -255,7 +255,8 @@ def _lanes(frames: Frames, found: Candidates, merged: npt.NDArray[np.void]) -> _
     row = found.row[begin]
     payload = found.kept > 0
     datagrams = (merged["meta"][found.row] >> np.uint64(48)) & np.uint64(0xFF) == odd.UDP
-    first = np.flatnonzero(payload & (_within(found, payload.astype(np.int64)) == 1))
+    # Not only the very first: segments are captured out of order, too.
+    first = np.flatnonzero(payload & (_within(found, payload.astype(np.int64)) <= _FIRST))
     heads = _heads(frames, found.start[first], found.kept[first])
     worth = np.zeros(len(found.row), dtype=bool)
     worth[first] = promising(heads, datagrams=datagrams[first])

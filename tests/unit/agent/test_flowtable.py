@@ -149,6 +149,9 @@ def test_who_is_the_client(given: object, client: str, direction: str) -> None:
         pytest.param(
             row(*CALL, payload=(0, 0), flags=(0x02, 0x14), refused=1), "refused", id="RST to a SYN"
         ),
+        pytest.param(
+            row(*CALL, packets=(1, 0), flags=(0x02, 0), refused=1), "refused", id="ICMP to a SYN"
+        ),
         pytest.param(row(*CALL, flags=(0x1A, 0x1E)), "reset", id="RST after data"),
         pytest.param(
             row(*CALL, protocol=17, packets=(3, 0), flags=(0, 0), seen=False),

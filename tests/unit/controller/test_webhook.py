@@ -101,7 +101,10 @@ def test_private_addresses_pass_where_the_operator_says_so(address: str) -> None
     webhook.check("http://name/", allow_private=True, resolve=lambda host, port: [address])
 
 
-@pytest.mark.parametrize("address", ["224.0.0.1", "ff02::1", "0.0.0.0", "255.255.255.255"])
+@pytest.mark.parametrize(
+    "address",
+    ["224.0.0.1", "ff02::1", "0.0.0.0", "255.255.255.255", "::ffff:224.0.0.1", "::ffff:0.0.0.0"],
+)
 def test_what_is_no_single_host_never_passes(address: str) -> None:
     with pytest.raises(InvalidDocument):
         webhook.check("http://name/", allow_private=True, resolve=lambda host, port: [address])
