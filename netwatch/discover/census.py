@@ -70,9 +70,15 @@ class Census:
             if attachment.plug
         }
 
+    def unread(self, container: Container) -> list[str]:
+        """Networks that it joined without an event; Podman tells of none at a start."""
+        known = self._addressed(container.id)
+        joined = container.network_settings.networks or {}
+        return [name for name in joined if name not in known]
+
     def workloads(self, host: str) -> tuple[Workload, ...]:
-        """One for each container that runs or is plugged in; sharers behind their owners."""
-        live = [c for c in self.containers.values() if c.state in LIVE or self._own(c.id)]
+        """One for each container that runs or has an address; sharers behind their owners."""
+        live = [c for c in self.containers.values() if c.state in LIVE or self._addressed(c.id)]
         live.sort(key=lambda c: (c.host_config.network_mode.startswith(SHARED), c.names or []))
         return tuple(self._workload(container, host) for container in live)
 
@@ -97,6 +103,9 @@ class Census:
                 break
             container = owner
         return container
+
+    def _addressed(self, container: str) -> set[str]:
+        return {attached.network for attached in self._own(container) if attached.addresses}
 
     def _own(self, container: str) -> tuple[Attachment, ...]:
         return attachments_of(container, self.networks.values())

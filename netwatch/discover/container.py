@@ -40,6 +40,12 @@ class HostConfig(msgspec.Struct, rename="pascal", frozen=True):
     network_mode: str = "default"
 
 
+class NetworkSettings(msgspec.Struct, rename="pascal", frozen=True):
+    """The networks that a container was told to join, by name."""
+
+    networks: dict[str, object] | None = None
+
+
 class Container(msgspec.Struct, rename="pascal", frozen=True):
     """One element of `GET /containers/json`."""
 
@@ -51,6 +57,7 @@ class Container(msgspec.Struct, rename="pascal", frozen=True):
     labels: dict[str, str] | None = None
     ports: list[PortEntry] | None = None
     host_config: HostConfig = HostConfig()
+    network_settings: NetworkSettings = NetworkSettings()
 
 
 class Process(msgspec.Struct, rename="pascal", frozen=True):

@@ -188,6 +188,8 @@ class DockerSource:
             with self._lock:
                 self._census.containers[found.id] = found
             if started:
+                for network in self._census.unread(found):
+                    self._read_network(engine, network)
                 self._unlocated.put(found.id)
         self._publish()
 
@@ -204,7 +206,7 @@ class DockerSource:
             if found is None:
                 self._census.networks.pop(network, None)
             else:
-                self._census.networks[network] = found
+                self._census.networks[found.id] = found
 
     # the thread of process ids
 

@@ -14,7 +14,16 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import CancellableStream
 from urllib3.exceptions import HTTPError
 
-from netwatch.discover.container import Container, EngineNetwork, Image, Inspected
+from netwatch.discover.container import (
+    BRIDGE_NAME,
+    Container,
+    EngineNetwork,
+    Image,
+    Inspected,
+    bridge_of,
+    network_of,
+)
+from netwatch.discover.links import interface_with
 
 CALL_S = 3.5  # for one answer of the API
 CHUNK = 65536  # at most; an event is given on as soon as it is here
@@ -86,9 +95,23 @@ def networks(engine: APIClient) -> list[EngineNetwork]:
 def network_by_id(engine: APIClient, network: str) -> EngineNetwork | None:
     """The network, or None: it was removed meanwhile."""
     try:
-        return msgspec.convert(engine.inspect_network(network), EngineNetwork)
+        return _with_bridge(msgspec.convert(engine.inspect_network(network), EngineNetwork))
     except NotFound:
         return None
+
+
+def _with_bridge(network: EngineNetwork) -> EngineNetwork:
+    """Podman does not tell its bridge's name: it is the interface with the gateway's address."""
+    bridge = bridge_of(network)
+    with suppress(OSError):
+        if bridge is None or socket.if_nametoindex(bridge):
+            return network
+    for gateway in network_of(network).gateways:
+        found = interface_with(gateway)
+        if found is not None:
+            options = (network.options or {}) | {BRIDGE_NAME: found}
+            return msgspec.structs.replace(network, options=options)
+    return network
 
 
 def image_by_id(engine: APIClient, image: str) -> Image:

@@ -15,6 +15,7 @@ import select
 import socket
 import struct
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from netwatch.discover.container import Plug
@@ -98,16 +99,16 @@ def await_change(changes: socket.socket, within_s: float) -> bool:
 
 def host_addresses() -> tuple[str, ...]:
     """Every address of this host but loopback and link-local ones, as text, sorted."""
-    found = set()
-    with _open() as route:
-        request = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        for body in _ask(route, RTM_GETADDR, request, RTM_NEWADDR):
-            family, _, _, scope, _ = _ADDRESS.unpack_from(body)
-            attributes = _attributes(body, _ADDRESS.size)
-            raw = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
-            if raw and scope < RT_SCOPE_LINK and family in (socket.AF_INET, socket.AF_INET6):
-                found.add(socket.inet_ntop(family, raw))
-    return tuple(sorted(found))
+    return tuple(sorted({address for address, scope, _ in _addresses() if scope < RT_SCOPE_LINK}))
+
+
+def interface_with(address: str) -> str | None:
+    """The interface that has this address, or None."""
+    for known, _, index in _addresses():
+        if known == address:
+            with suppress(OSError):  # gone meanwhile
+                return socket.if_indextoname(index)
+    return None
 
 
 def default_uplinks() -> tuple[str, ...]:
@@ -138,6 +139,20 @@ def _links(route: socket.socket) -> Iterator[Link]:
     request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     for body in _ask(route, RTM_GETLINK, request, RTM_NEWLINK):
         yield _link(body)
+
+
+def _addresses() -> list[tuple[str, int, int]]:
+    """Address, scope and interface index of each address of this namespace."""
+    found = []
+    with _open() as route:
+        request = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+        for body in _ask(route, RTM_GETADDR, request, RTM_NEWADDR):
+            family, _, _, scope, index = _ADDRESS.unpack_from(body)
+            attributes = _attributes(body, _ADDRESS.size)
+            raw = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+            if raw and family in (socket.AF_INET, socket.AF_INET6):
+                found.append((socket.inet_ntop(family, raw), scope, index))
+    return found
 
 
 def _peer(route: socket.socket, link: Link, here: dict[int, Link]) -> Link | None:

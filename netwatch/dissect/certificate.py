@@ -21,7 +21,8 @@ def certificate(der: bytes) -> Certificate | None:
     same one again and again, so the last ones are remembered.
     """
     # Imported on the first certificate: most conversations show none, and it takes 30 ms.
-    from cryptography.x509 import load_der_x509_certificate
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
     try:
         # Certificates with a negative serial or the like are warned about, yet readable.
@@ -35,7 +36,7 @@ def certificate(der: bytes) -> Certificate | None:
                 not_after=_nanoseconds(read.not_valid_after_utc),
                 sha256=sha256(der).hexdigest(),
             )
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, InvalidVersion, UnsupportedAlgorithm):
         return None
 
 

@@ -228,8 +228,9 @@ def test_identity_is_ready_before_the_first_instruction(engine: Engine, watched:
 def test_events_become_snapshots_quickly(engine: Engine, watched: Watched) -> None:
     """From `network connect` in dockerd to the snapshot: a promise of 50 ms, tested threefold."""
     since = time.time_ns() // 1_000_000_000
+    ours = []
     for number in range(10):
-        engine.run(f"quick-{number}")
+        ours.append(engine.run(f"quick-{number}"))
         watched.wait(f"quick-{number}", lambda w: w.addresses)
     until = time.time_ns() // 1_000_000_000 + 1
     offset = time.time_ns() / 1e9 - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -239,6 +240,8 @@ def test_events_become_snapshots_quickly(engine: Engine, watched: Watched) -> No
     lags = []
     for event in connects:
         container = event["Actor"]["Attributes"]["container"]
+        if container not in ours:  # the API counts `since` in seconds
+            continue
         known = (
             at for at, ws in watched.seen for w in ws if w.runtime_id == container and w.addresses
         )

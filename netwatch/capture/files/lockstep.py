@@ -11,14 +11,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from netwatch.capture.files.frames import LONGEST, Ints
+from netwatch.capture.files.frames import LONGEST, PADDING, Ints
 
 # One guess in so many bytes.
 _SPACING = 1 << 16
 # Below this a plain walk is as fast.
 _SMALLEST = 1 << 20
-# How far from a guessed place a record must start: beyond the largest packet with GSO.
-_WINDOW = 1 << 17
+# How far from a guessed place a record is looked for: beyond the usual packet, and, for fewer
+# places, beyond two of the largest that segmentation offload makes.
+_NEAR, _FAR = 2048, 140_000
+# Records in a row that must make sense.
+_CHAIN = 4
+_STEPS = 32
 _HEADER = 16
 
 
@@ -26,82 +30,87 @@ def offsets(buffer: npt.NDArray[np.uint8], end: int, *, order: str, fraction: in
     """Where the record headers start in `buffer[:end]`, the first at 0; the last may be cut off.
 
     `order` is "<" or ">", `fraction` how many parts a second has in this file. None if the guess
-    could not be proven. `buffer` must be readable 32 bytes beyond `end`.
+    could not be proven. `buffer` must be readable PADDING bytes beyond `end`.
     """
     if end < _SMALLEST:
         return None
-    words = np.ndarray((end,), dtype=f"{order}u4", buffer=buffer.data, strides=(1,))
-    first = int(words[0]) >> 16
-    starts = [0]
-    for place in range(_SPACING, end - _SPACING, _SPACING):
-        if place > starts[-1]:
-            found = _synchronise(buffer, words, place, high=first, order=order, fraction=fraction)
-            if found is not None:
-                starts.append(found)
-    if len(starts) * _SPACING * 8 < end:
+    words = np.ndarray((end + PADDING - 4,), f"{order}u4", buffer=buffer.data, strides=(1,))
+    high = int(words[0]) >> 16
+    places = np.arange(_SPACING, end - _SPACING, _SPACING)
+    starts = _synchronise(buffer, words, places, end, high=high, order=order, fraction=fraction)
+    if len(starts) * 4 < len(places):
         return None
-    return _walk(words, np.unique(np.array(starts, dtype=np.int64)), end)
+    return _walk(words, np.append([0], starts), end)
 
 
 def _synchronise(
     buffer: npt.NDArray[np.uint8],
     words: npt.NDArray[np.uint32],
-    place: int,
+    places: Ints,
+    end: int,
     *,
     high: int,
     order: str,
     fraction: int,
-) -> int | None:
-    """The first offset from `place` on where four plausible records follow each other."""
+) -> Ints:
+    """For each place the first offset from there on where plausible records follow each other."""
     low, up = (2, 3) if order == "<" else (1, 0)
-    width = 4096
-    while width <= _WINDOW:
-        span = buffer[place : min(place + width, len(words) - _HEADER)]
-        if len(span) < 8:
-            return None
-        hits = (span[low : len(span) - 4 + low] == high & 0xFF) & (
-            span[up : len(span) - 4 + up] == high >> 8
+    found = []
+    for width, each in ((_NEAR, 1), (_FAR, 16)):
+        mine = places[::each]
+        if not len(mine) or mine[-1] + width > end:
+            mine = mine[mine + width <= end]
+        if not len(mine):
+            break
+        spans = np.ndarray((end - width,), f"V{width}", buffer=buffer.data, strides=(1,))[mine]
+        near = spans.view(np.uint8).reshape(len(mine), width)
+        hits = (near[:, low : width - 4 + low] == high & 0xFF) & (
+            near[:, up : width - 4 + up] == high >> 8
         )
-        for hit in np.flatnonzero(hits).tolist():
-            if _plausible(words, place + hit, high=high, fraction=fraction):
-                return place + int(hit)
-        width *= 8
-    return None
+        row, column = np.nonzero(hits)
+        at = mine[row] + column
+        at = at[_plausible(words, at, end, high=high, fraction=fraction)]
+        # The first one behind each place.
+        index = np.searchsorted(at, mine)
+        found.append(np.unique(at[index[index < len(at)]]))
+        if len(found[-1]) * 4 >= len(mine):
+            break
+    return found[-1] if found else np.zeros(0, dtype=np.int64)
 
 
 def _plausible(
-    words: npt.NDArray[np.uint32], at: int, *, high: int, fraction: int, chain: int = 4
-) -> bool:
-    for _ in range(chain):
-        if at + _HEADER > len(words):
-            return False
-        captured, wire = int(words[at + 8]), int(words[at + 12])
-        if int(words[at]) >> 16 not in (high, high + 1) or int(words[at + 4]) >= fraction:
-            return False
-        if not 0 < captured <= LONGEST or wire < captured:
-            return False
-        at += _HEADER + captured
-    return True
+    words: npt.NDArray[np.uint32], at: Ints, end: int, *, high: int, fraction: int
+) -> npt.NDArray[np.bool_]:
+    """Whether at each offset a chain of records starts that make sense."""
+    good = np.ones(len(at), dtype=bool)
+    at = at.copy()
+    for _ in range(_CHAIN):
+        good &= at + _HEADER <= end
+        at[~good] = 0
+        second, captured, wire = words[at] >> 16, words[at + 8], words[at + 12]
+        good &= (second == high) | (second == high + 1)
+        good &= (words[at + 4] < fraction) & (captured > 0) & (captured <= LONGEST)
+        good &= captured <= wire
+        at += captured.astype(np.int64) + _HEADER
+    return good
 
 
 def _walk(words: npt.NDArray[np.uint32], starts: Ints, end: int) -> Ints | None:
-    goals = np.append(starts[1:], end)
-    chains = np.arange(len(starts))
-    at = starts.copy()
-    steps, owners = [], []
-    last = end - _HEADER
-    while len(chains):
-        steps.append(at)
-        owners.append(chains)
-        captured = words[at + 8].astype(np.int64)
-        if captured.max(initial=0) > LONGEST:
-            return None
-        at = at + captured + _HEADER
-        goal = goals[chains]
-        alive = (at < goal) & (at <= last)
-        ended = ~alive
-        if not ((at[ended] == goal[ended]) | (goal[ended] == end)).all():
-            return None
-        chains, at = chains[alive], at[alive]
-    found = np.concatenate(steps)
-    return found[np.argsort(np.concatenate(owners), kind="stable")]
+    """All chains in step, each to the start of the next; None if one misses it."""
+    # The last record may be cut off, but its header must be there.
+    goals = np.append(starts[1:], end - _HEADER + 1)
+    at = starts.astype(np.int64)
+    steps = []
+    while (at < goals).any():
+        for _ in range(_STEPS):
+            steps.append(at)
+            following = at + words[at + 8] + _HEADER
+            # Who arrived stays; who overshot stays, too, and is found out below.
+            at = np.where(at < goals, np.minimum(following, end), at)
+    if (at[:-1] != goals[:-1]).any():
+        return None
+    walked = np.array(steps)
+    found: Ints = walked.T[(walked < goals).T]
+    if len(found) and int(words[found + 8].max()) > LONGEST:
+        return None
+    return found

@@ -57,10 +57,11 @@ class Reading:
             yield flow(row, conversation)
 
 
-def read(stream: BinaryIO, name: str) -> Reading:
+def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
     """Read a pcap or pcapng; raises NetwatchError if it is neither, or nothing in it can be read.
 
-    `name` is what messages call it. Memory grows with the number of flows, not of packets.
+    `name` is what messages call it. Without `dissect` no payload is looked at: who, when and how
+    much, at twice the speed. Memory grows with the number of flows, not of packets.
     """
     table = np.zeros(0, dtype=ROW)
     pending: list[Rows] = []
@@ -75,7 +76,7 @@ def read(stream: BinaryIO, name: str) -> Reading:
             break
         if frames is None:
             break
-        found = _block(frames, seen, conversations, fragments)
+        found = _block(frames, seen, conversations if dissect else None, fragments)
         seen += len(frames.offset)
         if len(found):
             counted += int(found["packets"].sum())
@@ -104,7 +105,7 @@ def _blocks(stream: BinaryIO, name: str) -> Iterator[Frames]:
 
 
 def _block(
-    frames: Frames, seen: int, conversations: Conversations, fragments: odd.Fragments
+    frames: Frames, seen: int, conversations: Conversations | None, fragments: odd.Fragments
 ) -> Rows:
     chunks: list[Rows] = []
     found: list[Candidates] = []
@@ -115,15 +116,17 @@ def _block(
         if part is None:
             continue
         grouped = group(part, frames.when[first:last], seen + first)
-        chosen = candidates(part, grouped)
-        np.add(chosen.row, total, out=chosen.row)
-        found.append(chosen)
+        if conversations is not None:
+            chosen = candidates(part, grouped)
+            np.add(chosen.row, total, out=chosen.row)
+            found.append(chosen)
         chunks.append(grouped.rows)
         total += len(grouped.rows)
     if not chunks:
         return np.zeros(0, dtype=ROW)
     merged, number = merge(np.concatenate(chunks))
-    conversations.feed(frames, joined(found, number), merged)
+    if conversations is not None:
+        conversations.feed(frames, joined(found, number), merged)
     return merged
 
 
