@@ -6,8 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 RUN_PACKAGES := python3 python3-venv iptables ipset iproute2 libbpf1 redis-server ca-certificates
-TEST_PACKAGES := docker.io busybox-static chromium clang libbpf-dev libc6-dev \
-	debootstrap systemd tcpdump
+TEST_PACKAGES := docker.io docker-compose busybox-static chromium clang libbpf-dev libc6-dev \
+	debootstrap systemd tcpdump ethtool procps nftables iputils-ping
 BENCH_PACKAGES := iperf3
 TEST_LIMIT ?= 900
 
@@ -38,6 +38,7 @@ run-ready: root
 test-ready: root
 	@$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES))
 	@$(call extras,dev,[dev])
+	@tests/docker/prepare
 
 demo: run-ready
 	@$(BIN)/netwatch demo $(ARGS)

@@ -184,6 +184,7 @@ def described(seen: Preview) -> dict[str, Any]:
         "staged": list(facts.staged),
         "unchanged": seen.plan.empty,
         "edges": {"added": edges["add"], "removed": edges["del"]},
+        "wide_edges": list(facts.wide),
         "members": _counts(lines),
         "rules": {f"ipv{family}": len(text) for family, text in seen.plan.rules},
         "changes": list(seen.plan.drift),
@@ -216,6 +217,7 @@ def tell(answer: dict[str, Any]) -> None:
     told = (
         ("edge added", answer["edges"]["added"]),
         ("edge removed", answer["edges"]["removed"]),
+        ("edge of many ports", answer["wide_edges"]),
         ("fail-closed network", answer["fail_closed"]),
         ("host-granular edge", answer["host_granular"]),
         ("session that is cut", answer["sessions_cut"]),

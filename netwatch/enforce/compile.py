@@ -203,7 +203,7 @@ def _facts(
     }
     names |= {address: "host" for address in host_addresses(snapshot)}
     granular = {
-        f"{source} -> {destination}"
+        f"{names.get(source, source)} -> {names.get(destination, destination)}"
         for reach in (firm.reaches.values() if firm else ())
         for source, destination in reach.granular
     }
@@ -212,9 +212,28 @@ def _facts(
         staged=tuple(policy.title for policy in staged),
         fail_closed=tuple(network.name for network in closed),
         host_granular=tuple(sorted(granular)),
+        wide=_wide(firm, names),
         notes=_notes(enforced, snapshot, firm),
         names=tuple(sorted(names.items())),
     )
+
+
+def _wide(firm: _Grade | None, names: dict[str, str]) -> tuple[str, ...]:
+    """Edges that no member stands for: every port, or a long range of them."""
+    found: set[str] = set()
+    for family, reach in firm.reaches.items() if firm else ():
+        for cell in reach.cells:
+            for span in firm.layouts[family].pieces(cell.region)[1] if firm else ():
+                ports = (
+                    "every port" if span is None else f"{span.protocol}/{span.first}-{span.last}"
+                )
+                found |= {
+                    f"{names.get(source, source)} -> {names.get(destination, destination)} {ports}"
+                    for source in cell.source.addresses
+                    for destination in cell.destination.addresses
+                    if source != destination
+                }
+    return tuple(sorted(found))
 
 
 def _notes(
@@ -239,7 +258,8 @@ def _notes(
                     " host does not see: not enforced there"
                 )
     layouts = firm.layouts.values() if firm else ()
-    if any(layout.members.get("pub") for layout in layouts):
+    published = any(workload.published for workload in snapshot.workloads)
+    if published and any(layout.members.get("pub") for layout in layouts):
         notes.append(
             "published ports of isolated workloads admit processes of this host:"
             " docker-proxy calls from the host's address"

@@ -111,6 +111,7 @@ def layout_of(reach: Reach, sides: Sides, *, prefix: str) -> Layout:
     _lay_anyone(layout, reach)
     _lay_outward(layout, reach)
     _lay_doors(layout, reach, sides)
+    _lay_far_doors(layout, reach, sides)
     for name, groups in (("iso-in", reach.closed_in), ("iso-out", reach.closed_out)):
         layout.members[name] |= {address for group in groups for address in group.addresses}
     for name, members in layout.members.items():
@@ -287,3 +288,19 @@ def _lay_doors(layout: Layout, reach: Reach, sides: Sides) -> None:
             if opens(sides.pair(group.party, target, reach.family), door):
                 layout.members["edge"] |= {f"{a},{spot},{door.address}" for a in group.addresses}
         layout.members["edge"] |= {f"{a},{spot},{door.address}" for a in behind}
+
+
+def _lay_far_doors(layout: Layout, reach: Reach, sides: Sides) -> None:
+    """Published ports of hosts that see our workloads only as us: judged here, workload by
+    workload. What this host calls itself is for the other side to judge."""
+    for door in reach.far_doors:
+        behind = next(
+            (a for a in door.workload.addresses if (":" in a) == (reach.family == 6)), None
+        )
+        spot = spots(door.span)[0]
+        layout.members["pub"].add(f"{door.address},{spot}")
+        callers = list(reach.host)
+        for group in reach.local:
+            if opens(sides.pair(group.party, Party(door.workload, behind), reach.family), door):
+                callers += group.addresses
+        layout.members["edge"] |= {f"{caller},{spot},{door.address}" for caller in callers}

@@ -6,7 +6,7 @@ document opens to everybody is the same as one that nobody isolates, and costs n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from netwatch.enforce.ends import Gate, Group
@@ -58,8 +58,13 @@ class Reach:
     cells: tuple[Cell, ...]
     outward: tuple[Outward, ...]
     doors: tuple[Door, ...]
+    far_doors: tuple[Door, ...]
+    """Published ports of other hosts' workloads that only the host's address stands for."""
+    host: tuple[str, ...]
+    """This host's own addresses of the family."""
     granular: tuple[tuple[str, str], ...]
-    """(source, destination) of edges that only a host's address stands for."""
+    """(source, destination) of edges that only a host's address stands for; each is the address
+    of a workload here, or the name of one on the other host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +78,9 @@ class _Open:
 
 def reach_of(
     sides: Sides,
-    groups: Iterable[Group],
-    gates: Iterable[Gate],
-    doors: Iterable[Door],
+    groups: Sequence[Group],
+    gates: Sequence[Gate],
+    doors: Sequence[Door],
     family: int,
 ) -> Reach:
     """Ask everything about one family."""
@@ -96,7 +101,8 @@ def reach_of(
     granular: list[tuple[str, str]] = []
     for gate in gates:
         if gate.family == family:
-            cells += _through_gate(sides, gate, local, closed_in, closed_out, granular)
+            cells += _through_gate(sides, gate, local, closed_in, closed_out)
+            granular += _granular(sides, gate, local, closed_in, closed_out)
     return Reach(
         family,
         tuple(local),
@@ -109,6 +115,8 @@ def reach_of(
             *_beyond(Direction.EGRESS, [g for g in local if g.name in closed_out], outward),
         ),
         tuple(door for door in doors if (":" in door.address) == (family == 6)),
+        tuple(door for gate in gates if gate.family == family for door in far_doors(sides, gate)),
+        tuple(a for group in known if group.party.host for a in group.addresses),
         tuple(dict.fromkeys(granular)),
     )
 
@@ -144,31 +152,54 @@ def _through_gate(
     local: Iterable[Group],
     closed_in: set[str],
     closed_out: set[str],
-    granular: list[tuple[str, str]],
 ) -> Iterable[Cell]:
     """Edges with a host that hides its workloads: its address stands for all of them."""
     party = Party(address=gate.address)
     face = Group(f"gate {gate.address}", gate.family, party, (gate.address,), local=False)
     for group in local:
-        name = group.party.workload.key if group.party.workload else gate.address
         if group.name in closed_in:
             region = sides.side(Direction.INGRESS, group.party, party, gate.family)
             for workload in gate.workloads:
-                permitted = sides.pair(_of(workload), group.party, gate.family)
-                region = united(region, permitted)
-                if permitted:
-                    granular.append((workload.key, name))
+                region = united(region, sides.pair(_of(workload), group.party, gate.family))
             yield Cell(face, group, region)
         if group.name in closed_out:
             region = sides.side(Direction.EGRESS, group.party, party, gate.family)
             for workload in gate.workloads:
+                permitted = sides.pair(group.party, _of(workload), gate.family)
                 for door in doors_of(workload, (gate.address,)):
                     region = less(region, (door.span,))
-                    permitted = sides.pair(group.party, _of(workload), gate.family)
                     if opens(permitted, door):
                         region = united(region, (door.span,))
-                        granular.append((name, workload.key))
             yield Cell(group, face, region)
+
+
+def _granular(
+    sides: Sides, gate: Gate, local: Iterable[Group], closed_in: set[str], closed_out: set[str]
+) -> Iterable[tuple[str, str]]:
+    """The permitted edges through a gate, where anybody is isolated at all."""
+    for group in local:
+        for workload in gate.workloads:
+            inward = sides.pair(_of(workload), group.party, gate.family)
+            if group.name in closed_in and inward:
+                yield from ((workload.key, address) for address in group.addresses)
+            outward = sides.pair(group.party, _of(workload), gate.family)
+            closed = sides.words(Direction.INGRESS, workload) is not None
+            doors = doors_of(workload, (gate.address,))
+            if (closed or group.name in closed_out) and any(opens(outward, d) for d in doors):
+                yield from ((address, workload.key) for address in group.addresses)
+
+
+def far_doors(sides: Sides, gate: Gate) -> list[Door]:
+    """The doors of a gate whose workloads are not open to everybody.
+
+    Behind the gate nobody can tell our workloads apart, so each source's host has to.
+    """
+    return [
+        door
+        for workload in gate.workloads
+        if sides.words(Direction.INGRESS, workload) is not None
+        for door in doors_of(workload, (gate.address,))
+    ]
 
 
 def _of(workload: Workload) -> Party:

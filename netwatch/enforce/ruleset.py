@@ -155,6 +155,8 @@ class Facts:
     staged: tuple[str, ...] = ()
     fail_closed: tuple[str, ...] = ()
     host_granular: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
+    """Edges of every port or a long range, which are rules and not members."""
     notes: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     """(address, workload): to read members as edges."""

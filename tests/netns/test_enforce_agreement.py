@@ -15,6 +15,7 @@ import pytest
 
 from netwatch.enforce.compile import world_of
 from netwatch.model.snapshot import Snapshot
+from netwatch.model.workload import Workload
 from netwatch.policy.evaluate import Judge
 from netwatch.policy.files import read_policies
 from netwatch.policy.ir import Party
@@ -82,8 +83,10 @@ def lab_text(draw: random.Random, underlay: str) -> str:
     return json.dumps(lab)
 
 
-def documents(draw: random.Random, addresses: list[str]) -> list[dict[str, object]]:
-    """A few NetworkPolicy objects with every kind of peer and port."""
+def documents(
+    draw: random.Random, addresses: list[str], *, blocks: bool
+) -> list[dict[str, object]]:
+    """A few NetworkPolicy objects with every kind of port, and of peer (`blocks`: ipBlock too)."""
 
     def selector() -> dict[str, object]:
         key, values = draw.choice((("app", "rst"), ("tier", "12")))
@@ -91,15 +94,14 @@ def documents(draw: random.Random, addresses: list[str]) -> list[dict[str, objec
 
     def peer() -> dict[str, object]:
         block = f"{draw.choice([a for a in addresses if ':' not in a])}/29"
-        return draw.choice(
-            (
-                {"podSelector": selector()},
-                {"podSelector": selector()},
-                {"namespaceSelector": {"matchLabels": {"team": draw.choice("xy")}}},
-                {"ipBlock": {"cidr": "0.0.0.0/0", "except": [block]}},
-                {"ipBlock": {"cidr": "2001:db8::/32"}},
-            )
-        )
+        peers: list[dict[str, object]] = [
+            {"podSelector": selector()},
+            {"podSelector": selector()},
+            {"namespaceSelector": {"matchLabels": {"team": draw.choice("xy")}}},
+            {"ipBlock": {"cidr": "0.0.0.0/0", "except": [block]}},
+            {"ipBlock": {"cidr": "2001:db8::/32"}},
+        ]
+        return draw.choice(peers if blocks else peers[:3])
 
     def rule(way: str) -> dict[str, object]:
         ports = [{"port": 80}, {"port": "http"}, {"port": 53, "protocol": "UDP"}]
@@ -139,24 +141,32 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=["routed", "nat"])
+def underlay(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=SEEDS, ids=lambda seed: f"seed{seed}")
-def draw(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[random.Random]:
+def draw(request: pytest.FixtureRequest, tmp_path: Path, underlay: str) -> Iterator[random.Random]:
     """A lab made from a seed; it goes down afterwards."""
     drawn = random.Random(request.param)
     file = tmp_path / "lab.json"
-    file.write_text(lab_text(drawn, "routed"))
+    file.write_text(lab_text(drawn, underlay))
     said = run_netwatch("lab", "up", str(file))
     assert said.code == 0, said.err
     yield drawn
     assert run_netwatch("lab", "down").code == 0
 
 
-def test_kernel_and_decide_agree(draw: random.Random, backend: str, tmp_path: Path) -> None:
+def test_kernel_and_decide_agree(
+    draw: random.Random, underlay: str, backend: str, tmp_path: Path
+) -> None:
     """Every sampled call is open exactly if `decide` allows it; the two errors are told apart."""
     estates = snapshots()
     workloads = [w for each in estates for w in each.workloads]
     file = tmp_path / "policies.json"
-    made = documents(draw, [a for w in workloads for a in w.addresses])
+    addresses = [a for w in workloads for a in w.addresses]
+    made = documents(draw, addresses, blocks=underlay == "routed")
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": made}))
     for name in ("a", "b"):
         program = (sys.executable, "-m", "netwatch", "host", "apply", "--backend", backend)
@@ -177,7 +187,9 @@ def test_kernel_and_decide_agree(draw: random.Random, backend: str, tmp_path: Pa
     for source in workloads:
         mine = [call for caller, call in chosen if caller is source]
         for (target, address, protocol, port), open_ in zip(
-            mine, probe(source.name, [call[1:] for call in mine]), strict=True
+            mine,
+            probe(source.name, [seen_from(source, call, estates) for call in mine]),
+            strict=True,
         ):
             own = next(a for a in source.addresses if (":" in a) == (":" in address))
             ends = Party(source, own), Party(target, address)
@@ -185,10 +197,23 @@ def test_kernel_and_decide_agree(draw: random.Random, backend: str, tmp_path: Pa
             denied += not said
             if open_ is not said:
                 wrong[open_].append(f"{source.key} -> {target.key} {address} {protocol}/{port}")
-    print(
-        f"{len(chosen)} calls, {denied} to be denied, false allow {len(wrong[True])}, false deny {len(wrong[False])}"
-    )
+    errors = f"false allow {len(wrong[True])}, false deny {len(wrong[False])}"
+    print(f"{len(chosen)} calls, {denied} to be denied, {errors}")
     assert wrong == {True: [], False: []}, json.dumps(made)
+
+
+def seen_from(
+    source: Workload, call: tuple[Workload, str, str, int], estates: list[Snapshot]
+) -> tuple[str, str, int]:
+    """What the source has to call: across NAT, the published port of the target's host."""
+    target, address, protocol, port = call
+    here = next(each for each in estates if each.host == source.host)
+    if target.host == source.host or all(neighbour.routed for neighbour in here.neighbours):
+        return address, protocol, port
+    other = next(n for n in here.neighbours if n.name == target.host)
+    door = next(p for p in target.published if (p.protocol, p.port) == (protocol, port))
+    front = next(a for a in other.addresses if (":" in a) == (":" in address))
+    return front, protocol, door.host_port
 
 
 def probe(name: str, calls: list[tuple[str, str, int]]) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Every flow carries two verdicts: of the documents in force, and of those plus the staged ones."""
+"""Every flow carries two verdicts: of what is in force, and of that plus what is staged."""
 
 from __future__ import annotations
 
