@@ -17,6 +17,7 @@ from netwatch.agent.listeners import listening
 from netwatch.agent.names import names_of
 from netwatch.capture.sensor import Sensor
 from netwatch.discover.source import Source
+from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.report import Enforcement, Report
 from netwatch.model.snapshot import Snapshot
@@ -64,6 +65,7 @@ class Agent:
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._started = 0
+        self._failed = 0
 
     def start(self, now: int) -> None:
         """Find the workloads and attach to them."""
@@ -84,7 +86,8 @@ class Agent:
         flows = self._table.fold(batch, names_of(snapshot, self._listening), now)
         for connection in self._table.finished():
             self._sensor.classified(connection)
-        cumulative = (*batch.losses, *self._table.losses(), *self._more_losses())
+        failed = ("rounds failed", self._failed)
+        cumulative = (*batch.losses, *self._table.losses(), *self._more_losses(), failed)
         report = Report(
             host=snapshot.host,
             boot=self._boot,
@@ -105,16 +108,21 @@ class Agent:
         return report
 
     def run(self, *, beat: Callable[[], None] = lambda: None) -> None:
-        """Tick every interval, and attach at once to a new workload. `beat` after each tick."""
+        """Tick every interval, and attend at once to a new workload. `beat` after each."""
         due = time.monotonic()
         while not self._stopping.is_set():
-            if time.monotonic() >= due:
-                due = max(due + self._interval_s, time.monotonic())
-                self.tick(time.time_ns())
-                beat()
-            if self._changed.wait(max(0.0, due - time.monotonic())):
-                self._changed.clear()
-                self._follow(self._source.snapshot(), time.time_ns())
+            try:
+                if time.monotonic() >= due:
+                    due = max(due + self._interval_s, time.monotonic())
+                    self.tick(time.time_ns())
+                elif self._changed.is_set():
+                    self._changed.clear()
+                    self._follow(self._source.snapshot(), time.time_ns())
+            except (NetwatchError, OSError) as error:  # the next round may do better
+                self._failed += 1
+                log.error("a round of the agent failed: %s", error)
+            beat()
+            self._changed.wait(max(0.0, due - time.monotonic()))
 
     def stop(self) -> None:
         """End `run` soon; from any thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from netwatch.enforce.compile import world_of
+from netwatch.enforce.ends import world_of
 from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Workload

@@ -52,7 +52,7 @@ def demo(once: bool, as_json: bool, listen: str | None) -> None:
         flags = {"listen": listen or ("127.0.0.1:0" if once else None), "state": folder}
         settings = load(flags)
         say("building two hosts, twelve workloads and an internet out of network namespaces")
-        with _lab(file) as lab, running(settings) as station:
+        with _lab(file) as lab, running(settings) as (station, _pulses):
             if not once:
                 greet(station, as_json=as_json)
             policy = _story(lab, stop)

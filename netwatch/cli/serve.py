@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -20,7 +20,7 @@ from netwatch.cli.fleet_lab import agents_in_lab, lab_doors
 from netwatch.cli.output import json_option, print_json
 from netwatch.cli.station import Doors, Station, open_agent, state_folder
 from netwatch.kernel.commands import WITH_PARENT, end_with_parent
-from netwatch.kernel.notify import ALIVE, READY, STOPPING, alive_every_s, notify
+from netwatch.kernel.notify import ALIVE, READY, STOPPING, Pulse, alive_every_s, notify
 from netwatch.model.errors import UsageError
 from netwatch.settings import Settings, load
 
@@ -42,23 +42,24 @@ def up(as_json: bool, **flags: Any) -> None:
     Where a lab is up and this is none of its hosts, it watches the lab's hosts.
     """
     settings = load(flags)
-    with until_signalled() as stop, running(settings) as station:
+    with until_signalled() as stop, running(settings) as (station, pulses):
         greet(station, as_json=as_json)
-        _wait(stop)
+        _wait(stop, pulses)
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Station]:
-    """A station with the agents it watches by; all of them end with the block."""
+def running(settings: Settings) -> Iterator[tuple[Station, list[Pulse]]]:
+    """A station with the agents it watches by, and their pulses; all end with the block."""
     doors = lab_doors()
     station = Station(settings, doors=doors)
     try:
         if doors is not None:
             with agents_in_lab(station, settings):
-                yield station
+                yield station, [station.pulse]
         else:
-            with _own_agent(station, settings):
-                yield station
+            own = open_agent(settings, station.controller.ingest)
+            with in_thread(own) as pulse:
+                yield station, [station.pulse, pulse]
     finally:
         station.close()
 
@@ -95,10 +96,11 @@ def agent(**flags: Any) -> None:
     spool = Spool(state_folder(settings) / "spool", limit=settings.spool_bytes)
     uplink = Uplink(post, spool)
     try:
-        with until_signalled() as stop:
-            running_agent = open_agent(settings, uplink, uplink.losses)
-            with _in_thread(running_agent, stop):
-                _wait(stop)
+        with (
+            until_signalled() as stop,
+            in_thread(open_agent(settings, uplink, uplink.losses)) as pulse,
+        ):
+            _wait(stop, [pulse])
     finally:
         uplink.close()
 
@@ -118,7 +120,7 @@ def controller(as_json: bool, agents: str | None, enrol: tuple[str, ...], **flag
             greet(station, as_json=as_json)
             for host in enrol:
                 _show_enrolment(station, host, as_json=as_json)
-            _wait(stop)
+            _wait(stop, [station.pulse])
         finally:
             station.close()
 
@@ -140,29 +142,22 @@ def _get(settings: Settings, name: str) -> object:
 
 
 @contextlib.contextmanager
-def _own_agent(station: Station, settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    with _in_thread(open_agent(settings, station.controller.ingest), stop):
-        yield
-
-
-@contextlib.contextmanager
-def _in_thread(agent: Agent, stop: threading.Event) -> Iterator[None]:
+def in_thread(agent: Agent) -> Iterator[Pulse]:
     """The agent's loop in a thread; a failure of it ends the program, it is never half alive."""
     failures: list[BaseException] = []
+    pulse = Pulse()
 
     def work() -> None:
         try:
-            agent.run()
+            agent.run(beat=pulse.beat)
         except BaseException as error:  # told by the thread that started it, below
             failures.append(error)
-            stop.set()
             os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=work, name="agent")
     thread.start()
     try:
-        yield
+        yield pulse
     finally:
         agent.stop()
         thread.join()
@@ -187,11 +182,12 @@ def until_signalled() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _wait(stop: threading.Event) -> None:
-    """Until a signal; tells the init system that we are ready, and alive."""
+def _wait(stop: threading.Event, pulses: Sequence[Pulse]) -> None:
+    """Until a signal; tells the init system that we are ready, and alive while every loop is."""
     socket = os.environ.get("NOTIFY_SOCKET")
     every = alive_every_s(os.environ.get("WATCHDOG_USEC"))
     notify(socket, READY)
     while not stop.wait(every):
-        notify(socket, ALIVE)
+        if all(pulse.beats(2 * (every or 0.0)) for pulse in pulses):
+            notify(socket, ALIVE)
     notify(socket, STOPPING)

@@ -23,6 +23,7 @@ from netwatch.capture.open import open_sensor
 from netwatch.controller.service import Controller
 from netwatch.discover.sources import find_source
 from netwatch.kernel.namespaces import inside
+from netwatch.kernel.notify import Pulse
 from netwatch.model.errors import NetwatchError
 from netwatch.settings import Settings
 
@@ -65,6 +66,7 @@ class Station:
             self._open(doors, folder)
         self._url_file = folder / "url"
         write_private(self._url_file, self.url + "\n")
+        self.pulse = Pulse()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="controller")
         self._thread.start()
@@ -97,6 +99,7 @@ class Station:
                 self.controller.tick(time.time_ns())
             except NetwatchError as error:  # a full disk, say: it may have room again
                 log.error("the controller could not do its round: %s", error)
+            self.pulse.beat()
 
 
 def open_agent(settings: Settings, uplink: Uplink, losses: Losses = lambda: ()) -> Agent:

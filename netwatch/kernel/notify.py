@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 
 READY, ALIVE, STOPPING = "READY=1", "WATCHDOG=1", "STOPPING=1"
@@ -26,3 +27,18 @@ def alive_every_s(watchdog_usec: str | None) -> float | None:
     """How often to send ALIVE: half of what systemd says in WATCHDOG_USEC, or None: not asked."""
     text = watchdog_usec or ""
     return int(text) / 2_000_000 if text.isascii() and text.isdigit() and int(text) else None
+
+
+class Pulse:
+    """Proof that a loop still turns: it beats, and others ask when it did last."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """The loop has done a round."""
+        self._last = time.monotonic()
+
+    def beats(self, within_s: float) -> bool:
+        """Whether the last round ended less than so many seconds ago."""
+        return time.monotonic() - self._last < within_s

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netwatch.kernel.notify import ALIVE, READY, STOPPING, alive_every_s, notify
+from netwatch.kernel.notify import ALIVE, READY, STOPPING, Pulse, alive_every_s, notify
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -80,3 +80,11 @@ def test_a_full_listener_never_blocks_the_service(tmp_path: Path) -> None:
 def test_the_watchdog_is_fed_twice_in_its_time(said: str | None, seconds: float | None) -> None:
     """sd_watchdog_enabled(3) recommends half of the interval."""
     assert alive_every_s(said) == seconds
+
+
+def test_a_pulse_tells_whether_its_loop_turns() -> None:
+    """It beats when it is made and at every round; what is older than asked for is no life."""
+    pulse = Pulse()
+    pulse.beat()
+
+    assert (pulse.beats(60.0), pulse.beats(0.0)) == (True, False)
