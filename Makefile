@@ -78,4 +78,7 @@ bpf:
 bench: test-ready
 	@$(call packages,$(BENCH_PACKAGES))
 	@$(call extras,bench,[dev,bench])
-	@tests/apart $(BIN)/python -m tests.bench
+	@$(call say,reading a capture: a million packets against NFStream)
+	@$(BIN)/python tests/bench/read.py || true
+	@tests/apart $(BIN)/python tests/bench/capture.py
+	@tests/apart $(BIN)/python tests/bench/apply.py

@@ -21,16 +21,26 @@ from netwatch.model.errors import NetwatchError
 SAID = b"netwatch lab connect\n"
 V4_RECVERR = socket.IPPROTO_IP, 11  # linux/in.h
 V6_RECVERR = socket.IPPROTO_IPV6, 25  # linux/in6.h
-# Who waits this long for EHOSTUNREACH heard no ICMP error: neighbour discovery gave up (3 x 1 s).
-PROMPT_S = 2.0
-REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EACCES}
-UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPROTO, errno.ENOPROTOOPT}
-SILENCES = {errno.ETIMEDOUT, errno.EPERM}  # EPERM: a DROP in our own namespace's OUTPUT
+REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET}
+# ICMP that says prohibited or unreachable comes from something in between, not from the end; EPERM
+# is a DROP in our own namespace's OUTPUT.
+FILTERED = {
+    errno.ETIMEDOUT,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """`result`: open, refused (somebody answered no) or filtered (nobody answered)."""
+    """`result`: open; refused: the end itself said no, so it was reached; or filtered: it was not.
+
+    As nmap has it: a reset or a port unreachable refuses, silence and a prohibition filter.
+    """
 
     result: str
     ms: float
@@ -71,7 +81,7 @@ def connect(
         except socket.gaierror:
             raise NotInLab(f"{target!r} is neither a name of the lab nor an address") from None
         waited_s = time.monotonic() - began
-    return Attempt(judge(code, waited_s=waited_s), round(waited_s * 1000, 3), address, aimed)
+    return Attempt(judge(code), round(waited_s * 1000, 3), address, aimed)
 
 
 def _stream(opened: socket.socket, aim: tuple[str, int], timeout_s: float) -> int:
@@ -114,14 +124,12 @@ def _datagram(opened: socket.socket, aim: tuple[str, int], timeout_s: float) -> 
     return 0
 
 
-def judge(code: int, *, waited_s: float) -> str:
+def judge(code: int) -> str:
     """open, refused or filtered; raises NetwatchError for an error number that is none of them."""
     if code == 0:
         return "open"
-    if code in SILENCES:
+    if code in FILTERED:
         return "filtered"
     if code in REFUSALS:
         return "refused"
-    if code in UNREACHABLE:
-        return "refused" if waited_s < PROMPT_S else "filtered"
     raise NetwatchError(f"the connection could not be tried: {os.strerror(code)}")

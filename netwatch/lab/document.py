@@ -44,10 +44,12 @@ def load(path: Path) -> Lab:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidDocument(
-            f"the lab file can not be read: {error.strerror}", file=str(path)
+            f"the lab file can not be read: {error.strerror}", "check the path", file=str(path)
         ) from None
     except UnicodeDecodeError:
-        raise InvalidDocument("the lab file is not UTF-8 text", file=str(path)) from None
+        raise InvalidDocument(
+            "the lab file is not UTF-8 text", "save it as UTF-8", file=str(path)
+        ) from None
     return read(text, file=str(path))
 
 

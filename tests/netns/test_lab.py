@@ -91,7 +91,7 @@ class TestShop:
             pytest.param(
                 ["-p", "tcp", "-j", "REJECT", "--reject-with", "PROHIBITED"],
                 [],
-                "refused",
+                "filtered",
                 id="prohibited",
             ),
         ],
