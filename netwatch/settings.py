@@ -87,15 +87,27 @@ def load(
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
-        document = YAML(typ="rt").load(file.read_text())
+        document = YAML(typ="rt").load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidDocument(
+            f"the settings can not be read: {error.strerror}", "run as root", file=str(file)
+        ) from None
+    except UnicodeDecodeError:
+        raise InvalidDocument(
+            "the settings are not UTF-8 text", "save them as UTF-8", file=str(file)
+        ) from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
-        raise InvalidDocument("this is not YAML", file=str(file), line=line) from None
+        raise InvalidDocument(
+            "this is not YAML", "settings are `name: value` lines", file=str(file), line=line
+        ) from None
     if document is None:
         return {}
     if not isinstance(document, CommentedMap):
-        raise InvalidDocument("settings are `name: value` lines", file=str(file), line=1)
+        raise InvalidDocument(
+            "this is no mapping", "settings are `name: value` lines", file=str(file), line=1
+        )
     values = {}
     for key, value in document.items():
         line = _line_of(document, key)
@@ -122,5 +134,5 @@ def _convert(name: str, value: object, source: str, line: int | None) -> object:
     except (KeyError, ValueError):
         example = {bool: "true or false", int: "a whole number", float: "a number"}[wanted]
         raise InvalidDocument(
-            f"{name} is {text!r}, but must be {example}", file=source, line=line
+            f"{name} is {text!r}", f"it must be {example}", file=source, line=line
         ) from None

@@ -31,6 +31,9 @@ class _Open:
     connection: int
     low: bytearray = field(default_factory=bytearray)
     high: bytearray = field(default_factory=bytearray)
+    # Of the datagrams that the bytes came in: their borders mean something to QUIC and DTLS.
+    low_sizes: list[int] = field(default_factory=list)
+    high_sizes: list[int] = field(default_factory=list)
     changed: bool = True
 
 
@@ -56,7 +59,10 @@ class Conversations:
         side = collected.low if payload.from_low else collected.high
         overlap = len(side) - payload.offset
         if 0 <= overlap < len(payload.data):
+            before = len(side)
             side += payload.data[overlap : overlap + MAX_BYTES - len(side)]
+            sizes = collected.low_sizes if payload.from_low else collected.high_sizes
+            sizes.append(len(side) - before)
             collected.changed = True
 
     def verdict(
@@ -66,9 +72,19 @@ class Conversations:
         collected = self._open.get(key)
         if collected is not None and (collected.changed or complete):
             collected.changed = False
-            ends = bytes(collected.low), bytes(collected.high)
+            ends = (
+                (bytes(collected.low), collected.low_sizes),
+                (bytes(collected.high), collected.high_sizes),
+            )
             client, server = ends if low_is_client else ends[::-1]
-            result = classify(client, server, protocol=protocol, complete=complete)
+            result = classify(
+                client[0],
+                server[0],
+                protocol=protocol,
+                complete=complete,
+                client_sizes=client[1],
+                server_sizes=server[1],
+            )
             self._remember(key, collected.connection, result)
             if result.finished:
                 del self._open[key]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from netwatch import __version__
+from netwatch.agent.denials import Ear
 from netwatch.agent.flowtable import FlowTable
 from netwatch.agent.listeners import listening
 from netwatch.agent.names import names_of
@@ -19,7 +20,7 @@ from netwatch.capture.sensor import Sensor
 from netwatch.discover.source import Source
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
-from netwatch.model.report import Enforcement, Report
+from netwatch.model.report import Capture, Enforcement, Report
 from netwatch.model.snapshot import Snapshot
 
 log = logging.getLogger("netwatch.agent")
@@ -50,6 +51,7 @@ class Agent:
         *,
         interval_s: float,
         more_losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: (),
+        ear: Ear | None = None,
     ) -> None:
         self._source = source
         self._sensor = sensor
@@ -57,6 +59,7 @@ class Agent:
         self._enforced = enforced
         self._interval_s = interval_s
         self._more_losses = more_losses
+        self._ear = ear
         self._boot = secrets.token_hex(8)
         self._sequence = 0
         self._told_losses: dict[str, int] = {}
@@ -66,6 +69,7 @@ class Agent:
         self._stopping = threading.Event()
         self._started = 0
         self._failed = 0
+        self._problem: str | None = None
 
     def start(self, now: int) -> None:
         """Find the workloads and attach to them."""
@@ -88,6 +92,8 @@ class Agent:
             self._sensor.classified(connection)
         failed = ("rounds failed", self._failed)
         cumulative = (*batch.losses, *self._table.losses(), *self._more_losses(), failed)
+        if self._ear:
+            cumulative = (*cumulative, *self._ear.losses())
         report = Report(
             host=snapshot.host,
             boot=self._boot,
@@ -97,10 +103,11 @@ class Agent:
             workloads=snapshot.workloads,
             flows=tuple(_judged(flow, judge) for flow in flows),
             losses=self._increase(dict(cumulative)),
-            capture=self._sensor.state(),
+            capture=_with_problem(self._sensor.state(), snapshot.problem),
             enforcement=enforcement,
             addresses=snapshot.addresses,
             version=__version__,
+            denials=self._ear(snapshot, now) if self._ear else (),
         )
         self._sequence += 1
         self._started = now
@@ -131,11 +138,16 @@ class Agent:
 
     def close(self) -> None:
         """Detach and forget. What enforcement put into the kernel stays."""
+        if self._ear:
+            self._ear.close()
         self._sensor.close()
         self._source.close()
 
     def _follow(self, snapshot: Snapshot, now: int) -> tuple[Enforcement, Judge]:
         """Enforce first, then watch: a workload may be unseen for a moment, never unguarded."""
+        if snapshot.problem != self._problem and snapshot.problem:
+            log.warning("%s", snapshot.problem)
+        self._problem = snapshot.problem
         enforced = self._enforced(snapshot, now)
         self._attach(snapshot)
         return enforced
@@ -148,6 +160,12 @@ class Agent:
         told, self._told_losses = self._told_losses, dict(cumulative)
         increase = ((reason, n - told.get(reason, 0)) for reason, n in cumulative.items())
         return tuple((reason, n) for reason, n in increase if n > 0)
+
+
+def _with_problem(capture: Capture, problem: str | None) -> Capture:
+    """What is not known of the workloads is not seen either: both reasons stand together."""
+    told = [reason for reason in (problem, capture.problem) if reason]
+    return replace(capture, problem="; ".join(told) or None)
 
 
 def _indexes(names: tuple[str, ...]) -> list[int]:

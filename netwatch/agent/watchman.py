@@ -1,24 +1,27 @@
 """The agent's half of enforcement: keeps the kernel true to what is applied, and names verdicts.
 
-Called once a tick and after every change of the workloads. Where nothing is applied it costs a
-look at one file.
+Called once a tick and after every change of the workloads. Where nothing is applied and nobody is
+quarantined it costs a look at two files. Who is quarantined stays so with every new address, and
+is released when the time is over.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from netwatch.agent.verdicts import judge_of
-from netwatch.enforce import host
+from netwatch.enforce import host, quarantine
+from netwatch.enforce.cordon import may_talk
 from netwatch.enforce.upkeep import refresh
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.report import Enforcement
-from netwatch.model.snapshot import Snapshot
+from netwatch.model.snapshot import Quarantine, Snapshot
 from netwatch.model.times import SECOND
-from netwatch.policy.ir import Mode
+from netwatch.policy.ir import Mode, Policy
 
 log = logging.getLogger("netwatch.agent")
 
@@ -31,22 +34,49 @@ class Watchman:
 
     def __init__(self) -> None:
         self._stamp: tuple[int, int] | None = None
+        self._list_stamp: tuple[int, int] | None = None
+        self._held: tuple[Quarantine, ...] = ()
         self._applied: host.Applied | None = None
         self._snapshot: Snapshot | None = None
         self._judge: Judge | None = None
         self._checked = 0
         self._drift: tuple[str, ...] = ()
         self._problem: str | None = None
+        self._list_problem: str | None = None
 
     def __call__(self, snapshot: Snapshot, now: int) -> tuple[Enforcement, Judge]:
         """The state of enforcement for the report, and the verdicts of flows."""
+        snapshot = self._guarded(snapshot, now)
         changed = self._look(snapshot)
-        if self._applied is not None and (changed or now - self._checked >= CHECK_EVERY):
+        if self._applied is None and snapshot.quarantined:
+            self._restore(snapshot, now)
+        elif self._applied is not None and (changed or now - self._checked >= CHECK_EVERY):
             self._keep(self._applied, snapshot, now, expected=changed)
         if changed or self._judge is None:
-            policies = self._applied.policies if self._applied else ()
-            self._judge = judge_of(policies, snapshot, now)
-        return self._state(), self._judge
+            self._judge = _with_quarantine(judge_of(self.documents(), snapshot, now), snapshot)
+        return self._state(snapshot), self._judge
+
+    def documents(self) -> tuple[Policy, ...]:
+        """The documents in force, the same object while they are the same."""
+        return self._applied.policies if self._applied else ()
+
+    def _guarded(self, snapshot: Snapshot, now: int) -> Snapshot:
+        """The snapshot with who is quarantined; whoever's time is over is released first.
+
+        A list that can not be read frees nobody: the last that could be read holds on.
+        """
+        stamp = _stamp(quarantine.place())
+        held = quarantine.lasting(self._held, now=now)
+        if stamp == self._list_stamp and held == self._held:
+            return replace(snapshot, quarantined=held)
+        try:
+            for entry in quarantine.expire(snapshot, now=now):
+                log.info("the time of %s's quarantine is over: it is released", entry.workload)
+            self._held, self._list_problem = quarantine.quarantined(), None
+            self._list_stamp = _stamp(quarantine.place())
+        except NetwatchError as error:
+            self._list_problem = error.message
+        return replace(snapshot, quarantined=quarantine.lasting(self._held, now=now))
 
     def _look(self, snapshot: Snapshot) -> bool:
         """Whether documents or workloads differ from what was compiled last."""
@@ -77,17 +107,44 @@ class Watchman:
             for sentence in found:
                 log.warning("rules were changed by others and are mended: %s", sentence)
 
-    def _state(self) -> Enforcement:
+    def _restore(self, snapshot: Snapshot, now: int) -> None:
+        """Somebody is quarantined and nothing of ours is in the kernel."""
+        try:
+            quarantine.settle(snapshot, now=now)
+        except NetwatchError as error:
+            self._list_problem = error.message
+            return
+        self._list_problem = None
+        log.warning("the rules of the quarantine were gone and are mended")
+
+    def _state(self, snapshot: Snapshot) -> Enforcement:
+        problem = self._problem or self._list_problem
+        held = tuple(entry.workload for entry in snapshot.quarantined)
         if self._applied is None:
-            return Enforcement(problem=self._problem)
+            return Enforcement(problem=problem, quarantined=held)
         return Enforcement(
             backend=self._applied.backend,
             digest=self._applied.digest,
             enforced=_titles(self._applied, Mode.ENFORCE),
             staged=_titles(self._applied, Mode.STAGE),
             drift=self._drift,
-            problem=self._problem,
+            problem=problem,
+            quarantined=held,
         )
+
+
+def _with_quarantine(judge: Judge, snapshot: Snapshot) -> Judge:
+    """Quarantine is judged first (semantics: order of judgement)."""
+    if not snapshot.quarantined:
+        return judge
+    may = may_talk(snapshot)
+
+    def judged(flow: Flow) -> tuple[str | None, str | None]:
+        if not may(flow.client.address, flow.server.address):
+            return "deny", "deny"
+        return judge(flow)
+
+    return judged
 
 
 def _titles(applied: host.Applied, mode: Mode) -> tuple[str, ...]:

@@ -167,7 +167,13 @@ SCHEMAS: dict[str, Schema] = {
         silent=FLAG,
         capture=_object(method=TEXT, interfaces=TEXTS, problem=MAYBE),
         enforcement=_object(
-            backend=MAYBE, digest=MAYBE, enforced=TEXTS, staged=TEXTS, drift=TEXTS, problem=MAYBE
+            backend=MAYBE,
+            digest=MAYBE,
+            enforced=TEXTS,
+            staged=TEXTS,
+            drift=TEXTS,
+            problem=MAYBE,
+            quarantined=TEXTS,
         ),
         losses=_ref("Losses"),
         clock_skew_ms={"type": "number"},

@@ -24,7 +24,9 @@ VERBS = {
     "hosts": "netwatch.cli.fleet",
     "lab": "netwatch.cli.lab",
     "policy": "netwatch.cli.policy",
+    "quarantine": "netwatch.cli.quarantine",
     "read": "netwatch.cli.read",
+    "release": "netwatch.cli.quarantine",
     "up": "netwatch.cli.serve",
     "workloads": "netwatch.cli.fleet",
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from netwatch.cli.output import json_option, print_json, say
-from netwatch.model.errors import Violations
+from netwatch.model.errors import NetwatchError, Violations
 from netwatch.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -48,6 +48,16 @@ def host() -> None:
     """Give policies force on this host, see them there, and take them away."""
 
 
+def need_root() -> None:
+    """Raise where the kernel would refuse every answer, each with other words."""
+    if os.geteuid() != 0:
+        raise NetwatchError(
+            "netwatch host needs root: it reads and writes the kernel's rules",
+            "use sudo",
+            code="not-root",
+        )
+
+
 def this_host() -> Snapshot:
     """The workloads of this host now; its problem, if any, is the caller's to judge."""
     from netwatch.discover.sources import find_source
@@ -61,6 +71,13 @@ def this_host() -> Snapshot:
         source.close()
 
 
+def guarded_host() -> Snapshot:
+    """This host with who is quarantined on it: what rules are made from."""
+    from netwatch.enforce.quarantine import marked
+
+    return marked(this_host(), now=time.time_ns())
+
+
 @host.command()
 @policies_option
 @backend_option
@@ -70,8 +87,9 @@ def plan(paths: tuple[Path, ...], backend: str, as_json: bool) -> None:
     from netwatch.enforce.host import preview
     from netwatch.policy.files import read_policies
 
+    need_root()
     policies = read_policies(paths)
-    seen = preview(policies, this_host(), backend=backend, now=time.time_ns())
+    seen = preview(policies, guarded_host(), backend=backend, now=time.time_ns())
     answer = described(seen)
     if as_json:
         print_json(answer)
@@ -90,12 +108,13 @@ def apply(paths: tuple[Path, ...], backend: str, confirm_s: int | None, as_json:
 
     if not paths:
         raise click.UsageError("apply needs --policies PATH; netwatch host remove takes them away")
+    need_root()
     now = time.time_ns()
     if confirm_s is None:
         confirm.refuse_pending()
-        seen = host.apply(paths, this_host(), backend=backend, now=now)
+        seen = host.apply(paths, guarded_host(), backend=backend, now=now)
     else:
-        seen = confirm.apply(paths, this_host(), backend=backend, now=now, seconds=confirm_s)
+        seen = confirm.apply(paths, guarded_host(), backend=backend, now=now, seconds=confirm_s)
     answer = described(seen) | {"confirm_seconds": confirm_s}
     if as_json:
         print_json(answer)
@@ -114,8 +133,9 @@ def verify(paths: tuple[Path, ...], as_json: bool) -> None:
     from netwatch.enforce import host
     from netwatch.policy.files import read_policies
 
+    need_root()
     policies = read_policies(paths) if paths else None
-    drift = host.verify(this_host(), now=time.time_ns(), policies=policies)
+    drift = host.verify(guarded_host(), now=time.time_ns(), policies=policies)
     if as_json:
         print_json({"ok": not drift, "drift": list(drift)})
         if drift:
@@ -131,12 +151,24 @@ def verify(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 @host.command()
+@click.option("--release-all", is_flag=True, help="Set free whoever is quarantined, too.")
+@click.option("--keep-quarantine", is_flag=True, help="Take only the policies away.")
 @json_option
-def remove(as_json: bool) -> None:
-    """Take everything away and leave the host as it was."""
-    from netwatch.enforce import host
+def remove(release_all: bool, keep_quarantine: bool, as_json: bool) -> None:
+    """Take everything away and leave the host as it was.
 
-    found = host.remove()
+    Refuses while somebody is quarantined, unless one of the two options says what is meant.
+    """
+    from netwatch.enforce import quarantine
+
+    if release_all and keep_quarantine:
+        raise click.UsageError("--release-all and --keep-quarantine exclude each other")
+    need_root()
+    if keep_quarantine and quarantine.quarantined():
+        quarantine.enforce_only([], this_host(), backend="auto", now=time.time_ns())
+        found = True
+    else:
+        found = quarantine.remove(release_all=release_all)
     if as_json:
         print_json({"ok": True, "removed": found})
         return
@@ -149,6 +181,7 @@ def confirm(as_json: bool) -> None:
     """Keep what was applied with --confirm."""
     from netwatch.enforce import confirm as confirmation
 
+    need_root()
     confirmation.confirm()
     if as_json:
         print_json({"ok": True})

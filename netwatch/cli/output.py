@@ -59,14 +59,11 @@ def run(command: click.Command) -> None:
     except click.Abort:
         _fail(None, "stopped", 130)
     except click.ClickException as error:
-        _fail(_usage_json(error) if wants_json else None, error.format_message(), 2)
+        told = NetwatchError(error.format_message(), "see netwatch --help", code="usage")
+        _fail(told.as_json() if wants_json else None, str(told), 2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-
-
-def _usage_json(error: click.ClickException) -> dict[str, Any]:
-    return NetwatchError(error.format_message(), "see netwatch --help", code="usage").as_json()
 
 
 def _fail(answer: Mapping[str, Any] | None, message: str, code: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from netwatch.agent.denials import Ear
 from netwatch.agent.loop import Agent, Uplink
 from netwatch.agent.watchman import Watchman
 from netwatch.api.agents import MAX_REPORT, create_agents_app
@@ -46,9 +47,9 @@ class Station:
     """
 
     def __init__(self, settings: Settings, *, doors: Doors | None = None) -> None:
-        folder = state_folder(settings)
         bound = listen_on(settings.listen)  # first: a taken port must leave nothing behind
         try:
+            folder = state_folder(settings)
             self.controller = Controller(folder, settings=settings, clock=time.time_ns)
         except BaseException:
             bound.close()
@@ -106,13 +107,15 @@ def open_agent(settings: Settings, uplink: Uplink, losses: Losses = lambda: ()) 
     """An agent of this network namespace, started: it has found its workloads and attached."""
     source = find_source(settings)
     sensor = open_sensor(method=settings.capture)
+    watchman = Watchman()
     agent = Agent(
         source,
         sensor,
         uplink,
-        Watchman(),
+        watchman,
         interval_s=settings.interval,
         more_losses=losses,
+        ear=Ear(watchman.documents),
     )
     try:
         agent.start(time.time_ns())

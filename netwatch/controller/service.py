@@ -20,6 +20,7 @@ from netwatch import detect
 from netwatch.controller import alerts as life
 from netwatch.controller import webhook
 from netwatch.controller.delivery import RECEIVERS_LIMIT, Dispatcher
+from netwatch.controller.denials import Denials
 from netwatch.controller.edges import edges_of
 from netwatch.controller.fleet import HOST_NAME, Fleet, check
 from netwatch.controller.folder import guard, kept_token
@@ -82,6 +83,7 @@ class Controller:
         self._changed = threading.Condition()  # guards everything below
         self._counter = 1
         self._fleet = Fleet()
+        self._denials = Denials()
         self._fleet.load(self._store.hosts(), self._store.workloads())
         self._active = {life.cause_of(a.finding): a for a in self._store.active_alerts()}
         self._dropped = {"alerts-over-limit": 0, "webhooks-over-limit": 0}
@@ -119,6 +121,9 @@ class Controller:
                 new = self._history.append(report, named, now)
             except (OverflowError, ValueError, TypeError) as error:
                 raise BadReport(f"the report can not be counted: {error}") from None
+        if new and report.denials:
+            with self._changed:
+                self._denials.learn(report.denials)
         self._announce()
         return new
 
@@ -336,7 +341,9 @@ class Controller:
                 edges=edges,
                 hosts=tuple(self._fleet.hosts.values()),
                 listening_since=self._listening_since,
+                denials=self._denials.recent(now),
             )
+            self._dropped["denials-over-limit"] = self._denials.dropped
         findings = [finding for detector in detect.DETECTORS for finding in detector(state, now)]
         with self._changed:
             step = life.step(self._active, findings, now, new_id=_alert_id)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from netwatch.detect.denied import denied_burst
 from netwatch.detect.plaintext import plaintext_across_hosts
 from netwatch.detect.ports import undocumented_port
 from netwatch.detect.silence import silent_agent
 from netwatch.detect.state import Detector, FleetState
 
-DETECTORS: tuple[Detector, ...] = (undocumented_port, plaintext_across_hosts, silent_agent)
+DETECTORS: tuple[Detector, ...] = (
+    undocumented_port,
+    plaintext_across_hosts,
+    silent_agent,
+    denied_burst,
+)
 
 __all__ = ["DETECTORS", "Detector", "FleetState"]

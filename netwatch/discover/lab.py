@@ -26,8 +26,9 @@ POLL_S = 0.2
 class LabSource:
     """Reads a host's file again whenever it changes; a vanished file leaves the last snapshot."""
 
-    def __init__(self, file: Path, host: str) -> None:
+    def __init__(self, file: Path, host: str, *, poll_s: float = POLL_S) -> None:
         self._file = file
+        self._poll_s = poll_s
         self._snapshot = Snapshot(host=host)
         self._seen: tuple[int, int] | None = None
         self._closed = threading.Event()
@@ -52,7 +53,7 @@ class LabSource:
             self._thread.join()
 
     def _watch(self, changed: Callable[[], None]) -> None:
-        while not self._closed.wait(POLL_S):
+        while not self._closed.wait(self._poll_s):
             if self._read():
                 changed()
 

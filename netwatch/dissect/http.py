@@ -20,6 +20,8 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 def application(client: bytes, server: bytes) -> str | None:
     """`http`, `http2` or None, by what either end said."""
+    if not client[:1].isupper() and not server[:1].isupper():
+        return None
     if client.startswith(_PREFACE):
         return "http2"
     if _REQUEST.match(client) or _RESPONSE.match(server):

@@ -1,7 +1,7 @@
 """Protocols that speak in the clear and say so in their first bytes.
 
-A name is given only where the bytes themselves prove the protocol. Protocols that may switch to
-TLS later (STARTTLS) are named, but called plaintext only once they carry on in the clear.
+A name is given only where the bytes themselves prove the protocol. Those that may switch to TLS
+later are in `dialogs` and `preludes`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ _MEMCACHED = re.compile(
     rb"(?:gets? [\x21-\x7e]{1,250}[ \r]|(?:set|add|replace|append|prepend)"
     rb" [\x21-\x7e]{1,250} \d+ -?\d+ \d+(?: noreply)?\r\n|(?:stats|version|flush_all)\r\n)"
 )
-_POSTGRES_3 = (3 << 16).to_bytes(4, "big")
+_OPTIONS = re.compile(rb"(?:\xff[\xfb-\xfe][\x00-\x31\xff]){2}")
 
 
 def stream(client: bytes, server: bytes) -> str | None:
     """The application of a TCP conversation in the clear, or None."""
-    return next((name for name, proves in _STREAMS if proves(client, server)), None)
+    for name, least, proves in _BY_FIRST[client[0]] if client else ():
+        if len(client) >= least and proves(client, server):
+            return name
+    return None
 
 
 def datagram(data: bytes) -> str | None:
@@ -33,11 +36,6 @@ def _redis(client: bytes, server: bytes) -> bool:
 
 def _memcached(client: bytes, server: bytes) -> bool:
     return _MEMCACHED.match(client) is not None
-
-
-def _postgresql(client: bytes, server: bytes) -> bool:
-    # Protocol "startup": length, version 3.0, then names and values.
-    return client[4:8] == _POSTGRES_3 and client[8:13] == b"user\x00"
 
 
 def _amqp(client: bytes, server: bytes) -> bool:
@@ -82,12 +80,42 @@ def _dns(data: bytes) -> bool:
     return 0 < kind < 0x8002 and group in (1, 3, 4, 255)
 
 
-_STREAMS: tuple[tuple[str, Callable[[bytes, bytes], bool]], ...] = (
-    ("redis", _redis),
-    ("postgresql", _postgresql),
-    ("amqp", _amqp),
-    ("mqtt", _mqtt),
-    ("mongodb", _mongodb),
-    ("memcached", _memcached),
-    ("dns", _dns_stream),
+def _telnet(client: bytes, server: bytes) -> bool:
+    # RFC 854: an end that negotiates options says WILL, WONT, DO or DONT to at least two.
+    return _OPTIONS.match(client) is not None
+
+
+def _kafka(client: bytes, server: bytes) -> bool:
+    """A request with its client's name, and an answer to that very request."""
+    width = int.from_bytes(client[12:14], "big")
+    name = client[14 : 14 + width]
+    return (
+        client[4] == 0
+        and client[5] < 100
+        and client[6] == 0
+        and client[7] < 30
+        and 0 < width == len(name) < 250
+        and name.isascii()
+        and client[8:12] == server[4:8]
+        and 10 + width <= int.from_bytes(client[:4], "big") < 1 << 27
+        and 4 <= int.from_bytes(server[:4], "big") < 1 << 27
+    )
+
+
+_Proves = Callable[[bytes, bytes], bool]
+_ANY = bytes(range(256))
+# The name, the first bytes of one end that it takes, how many the client says at least, the proof.
+_STREAMS: tuple[tuple[str, bytes, int, _Proves], ...] = (
+    ("redis", b"*", 8, _redis),
+    ("amqp", b"A", 8, _amqp),
+    ("mqtt", b"\x10", 8, _mqtt),
+    ("memcached", b"gsarpvf", 5, _memcached),
+    ("telnet", b"\xff", 6, _telnet),
+    ("kafka", b"\x00", 15, _kafka),
+    ("mongodb", _ANY, 20, _mongodb),
+    ("dns", bytes(range(32)), 19, _dns_stream),
+)
+_BY_FIRST = tuple(
+    tuple((name, least, proves) for name, begins, least, proves in _STREAMS if first in begins)
+    for first in range(256)
 )

@@ -70,7 +70,7 @@ def direction(data: bytes) -> Direction:
                 handshake += fragment
         else:
             _note(seen, kind, fragment)
-    _split(seen, bytes(handshake))
+    seen.messages = messages(bytes(handshake))
     return seen
 
 
@@ -85,10 +85,13 @@ def _note(seen: Direction, kind: int, fragment: bytes) -> None:
         seen.failed = seen.failed or fragment[0] == _FATAL or fragment[1] == _CLOSE_NOTIFY
 
 
-def _split(seen: Direction, handshake: bytes) -> None:
+def messages(handshake: bytes) -> list[tuple[int, bytes, bool]]:
+    """The messages in a stream of handshake bytes: (type, body, whole)."""
+    found = []
     at, end = 0, len(handshake)
     while at + 4 <= end:
         length = int.from_bytes(handshake[at + 1 : at + 4], "big")
         body = handshake[at + 4 : at + 4 + length]
-        seen.messages.append((handshake[at], body, len(body) == length))
+        found.append((handshake[at], body, len(body) == length))
         at += 4 + length
+    return found

@@ -1,12 +1,14 @@
-"""What the two directions of a TLS connection prove together.
+"""What the two directions of a TLS handshake prove together, whatever carries it.
 
 "Encrypted" is said only if a server's choice was seen (or a client acted on one), both ends did
-not give up afterwards, something sealed followed, and the chosen suite does encrypt.
+not give up afterwards, something sealed followed, and the chosen suite does encrypt. The records
+of TLS and DTLS and the packets of QUIC are framings of the same handshake: each is read into a
+`Direction`, and judged here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netwatch.dissect import records
 from netwatch.dissect.certificate import certificate
@@ -25,14 +27,21 @@ from netwatch.dissect.ja4 import ja4
 from netwatch.dissect.records import Direction
 from netwatch.model.flow import Certificate, Encryption
 
-_TLS13 = "TLSv1.3"
+_TLS13, _DTLS13 = "TLSv1.3", "DTLSv1.3"
 _VERSIONS = {
     0x0300: "SSLv3",
     0x0301: "TLSv1.0",
     0x0302: "TLSv1.1",
     0x0303: "TLSv1.2",
     0x0304: _TLS13,
+    # What OpenSSL spoke before RFC 4347 was final.
+    0x0100: "DTLSv1.0",
+    0xFEFF: "DTLSv1.0",
+    0xFEFD: "DTLSv1.2",
+    0xFEFC: _DTLS13,
 }
+# JA4's first letter.
+_TRANSPORTS = {"tls": "t", "dtls": "d", "quic": "q"}
 _NAMED_CURVE = 3
 
 
@@ -51,17 +60,46 @@ def negotiation(said_client: bytes, said_server: bytes) -> Handshake | None:
     client, server = _direction(said_client), _direction(said_server)
     if client is None and server is None:
         return None
+    return judge(client or Direction(), server or Direction())
+
+
+def judge(
+    client: Direction, server: Direction, *, protocol: str = "tls", version: str | None = None
+) -> Handshake | None:
+    """Judge what both ends said; None if it can not be a handshake at all.
+
+    `protocol` is tls, dtls or quic; `version` overrides the one that the hellos agree on.
+    """
     offered = _client_hello(client)
     chosen = _server_hello(server)
     if offered is None and chosen is None:
-        return _middle(client or Direction(), server or Direction())
-    client, server = client or Direction(), server or Direction()
+        return _middle(client, server, protocol, version)
+    return _judged(offered, chosen, client, server, protocol, version)
+
+
+def answered(offered: ClientHello, said_client: bytes, said_server: bytes) -> Handshake:
+    """Judge an answer in TLS to a hello that came in another form; it has no fingerprint."""
+    client, server = _direction(said_client) or Direction(), records.direction(said_server)
+    found = _judged(offered, _server_hello(server), client, server, "tls", None)
+    return replace(found, encryption=replace(found.encryption, ja3=None, ja4=None))
+
+
+def _judged(
+    offered: ClientHello | None,
+    chosen: ServerHello | None,
+    client: Direction,
+    server: Direction,
+    protocol: str,
+    version: str | None,
+) -> Handshake:
     if chosen is None or chosen.retry:
         status, proof = _status_one_way(offered, client, server)
     else:
         status, proof = _status(offered, chosen, client, server)
     shown = _certificate(server)
     encryption = _encryption(offered, chosen, server, shown, status=status, proof=proof)
+    if protocol != "tls":
+        encryption = _carried(encryption, offered, protocol, version)
     failed = client.failed or server.failed or client.broken or server.broken
     return Handshake(
         offered, chosen, encryption, failed or _settled(offered, chosen, client, server, shown)
@@ -72,18 +110,30 @@ def _direction(said: bytes) -> Direction | None:
     return records.direction(said) if records.starts_like_tls(said) else None
 
 
-def _client_hello(client: Direction | None) -> ClientHello | None:
-    body = client.message(records.CLIENT_HELLO) if client else None
+def _carried(
+    encryption: Encryption, offered: ClientHello | None, protocol: str, version: str | None
+) -> Encryption:
+    """The same handshake, carried by something else."""
+    return replace(
+        encryption,
+        protocol=protocol,
+        version=version or encryption.version,
+        ja4=ja4(offered, transport=_TRANSPORTS[protocol]) if offered else None,
+    )
+
+
+def _client_hello(client: Direction) -> ClientHello | None:
+    body = client.message(records.CLIENT_HELLO)
     try:
         return client_hello(body) if body is not None else None
     except Malformed:
         return None
 
 
-def _server_hello(server: Direction | None) -> ServerHello | None:
+def _server_hello(server: Direction) -> ServerHello | None:
     """The last ServerHello: the one that answers a HelloRetryRequest counts."""
     found = None
-    for kind, body, whole in server.messages if server else ():
+    for kind, body, whole in server.messages:
         if kind == records.SERVER_HELLO and whole:
             try:
                 found = server_hello(body)
@@ -185,17 +235,18 @@ def _settled(
     """Whether more bytes can not change the answer."""
     if offered is None or chosen is None or chosen.retry:
         return False
-    if _version(chosen) == _TLS13 or server.protected():
+    if _version(chosen) in (_TLS13, _DTLS13) or server.protected():
         return client.protected() or server.protected()
     done = server.message(records.SERVER_HELLO_DONE) is not None
     return client.protected() and (done or shown is not None)
 
 
-def _middle(client: Direction, server: Direction) -> Handshake | None:
+def _middle(
+    client: Direction, server: Direction, protocol: str, version: str | None
+) -> Handshake | None:
     """Records without a hello: a capture that began too late. Their type is only a claim."""
     whole = client.records + server.records
     if whole < 2 or client.broken or server.broken:
         return None
-    return Handshake(
-        None, None, Encryption(status="unknown", proof="content", protocol="tls"), False
-    )
+    claim = Encryption(status="unknown", proof="content", protocol=protocol, version=version)
+    return Handshake(None, None, claim, False)

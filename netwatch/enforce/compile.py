@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from netwatch.enforce.chains import enforcing
-from netwatch.enforce.ends import gates, groups, host_addresses, remote_parties
+from netwatch.enforce.cordon import cordoned
+from netwatch.enforce.ends import gates, groups, host_addresses, remote_parties, world_of
 from netwatch.enforce.layout import Layout, layout_of
 from netwatch.enforce.reach import Reach, doors_of, reach_of
 from netwatch.enforce.regions import family_of, member
@@ -20,8 +21,10 @@ from netwatch.enforce.ruleset import FAMILIES, Facts, MemberSet, Ruleset
 from netwatch.enforce.sides import Sides
 from netwatch.model.snapshot import Network, Snapshot
 from netwatch.policy.evaluate import ENFORCED, STAGED
-from netwatch.policy.ir import Mode, Policy, World
-from netwatch.policy.match import governs
+from netwatch.policy.ir import Mode, Policy
+from netwatch.policy.match import governs, selects
+
+__all__ = ["compile", "world_of"]
 
 KINDS = {
     "edge": ("hash:ip,port,ip", "allow"),
@@ -42,17 +45,6 @@ class _Grade:
 
     layouts: dict[int, Layout]
     reaches: dict[int, Reach]
-
-
-def world_of(snapshot: Snapshot) -> World:
-    """Everything that a policy can select, as this host knows it."""
-    remote = (w for neighbour in snapshot.neighbours for w in neighbour.workloads)
-    return World(
-        workloads=(*snapshot.workloads, *remote),
-        namespaces=snapshot.namespaces,
-        networks=tuple(subnet for network in snapshot.networks for subnet in network.subnets),
-        host_addresses=snapshot.addresses,
-    )
 
 
 def compile(policies: Sequence[Policy], snapshot: Snapshot, *, now: int) -> Ruleset:
@@ -79,12 +71,13 @@ def compile(policies: Sequence[Policy], snapshot: Snapshot, *, now: int) -> Rule
             sets.append(_known(snapshot, family))
         if firm:
             sets += _guard(closed, family)
-    return Ruleset(
+    ruleset = Ruleset(
         tuple(chains),
         tuple(sets),
         enforcing=firm is not None,
         facts=_facts(enforced, staged, snapshot, closed, firm),
     )
+    return cordoned(ruleset, snapshot)
 
 
 def _mark(policies: Iterable[Policy]) -> str:
@@ -156,11 +149,12 @@ def _known(snapshot: Snapshot, family: int) -> MemberSet:
 
 def _fail_closed(policies: Iterable[Policy], snapshot: Snapshot) -> list[Network]:
     """Networks on which an enforcing document selects a workload."""
-    selecting = tuple(policies)
+    selecting, world = tuple(policies), world_of(snapshot)
+    world = world_of(snapshot)
     names = {
         name
         for workload in snapshot.workloads
-        if any(governs(policy, workload) for policy in selecting)
+        if any(governs(policy, workload, world) for policy in selecting)
         for name in (*workload.networks, *(i.network for i in workload.interfaces))
     }
     return [n for n in snapshot.networks if n.name in names and n.driver == "bridge"]
@@ -240,23 +234,19 @@ def _notes(
     enforced: tuple[Policy, ...], snapshot: Snapshot, firm: _Grade | None
 ) -> tuple[str, ...]:
     notes = []
-    for workload in snapshot.workloads:
-        labels = workload.label_values()
-        if workload.host_network and any(
-            p.namespace in (None, workload.namespace) and p.subject.matches(labels)
-            for p in enforced
-        ):
-            notes.append(f"{workload.key} shares the host's network: it is the host, not isolated")
+    world = world_of(snapshot)
     managed = {network.name: network.driver for network in snapshot.networks}
     for workload in snapshot.workloads:
-        for name in workload.networks:
-            if managed.get(name, "bridge") not in ("bridge", "host") and any(
-                governs(policy, workload) for policy in enforced
-            ):
-                notes.append(
-                    f"{workload.key} is on the {managed[name]} network {name}, whose packets this"
-                    " host does not see: not enforced there"
-                )
+        if not any(selects(policy, workload, world) for policy in enforced):
+            continue
+        if workload.host_network:
+            notes.append(f"{workload.key} shares the host's network: it is the host, not isolated")
+        notes += [
+            f"{workload.key} is on the {managed[name]} network {name}, whose packets this host"
+            " does not see: not enforced there"
+            for name in workload.networks
+            if managed.get(name, "bridge") not in ("bridge", "host")
+        ]
     layouts = firm.layouts.values() if firm else ()
     published = any(workload.published for workload in snapshot.workloads)
     if published and any(layout.members.get("pub") for layout in layouts):

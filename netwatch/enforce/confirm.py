@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from netwatch.enforce import host
+from netwatch.enforce import host, quarantine
 from netwatch.kernel import commands
 from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Snapshot
+from netwatch.policy.files import policy_files
 
 
 def _pending() -> Path:
@@ -81,10 +82,11 @@ def roll_back(token: str, look: Callable[[], Snapshot], *, now: int) -> None:
             return
     except FileNotFoundError:
         return
-    if previous.is_dir():
+    files = policy_files([previous]) if previous.is_dir() else ()
+    if files or quarantine.quarantined():  # a roll-back releases nobody
         state = host.applied()
         backend = state.backend if state else "auto"
-        host.apply([previous], look(), backend=backend, now=now)
+        quarantine.enforce_only(files, look(), backend=backend, now=now)
     else:
         host.remove()
     pending.unlink(missing_ok=True)

@@ -14,7 +14,18 @@ from ipaddress import ip_address, ip_network
 from netwatch.enforce.regions import family_of
 from netwatch.model.snapshot import Neighbour, Snapshot
 from netwatch.model.workload import Workload
-from netwatch.policy.ir import NetworkPeer, Party, Policy, Selector, WorkloadPeer
+from netwatch.policy.ir import (
+    NamePeer,
+    NetworkPeer,
+    Party,
+    PeerSpec,
+    Policy,
+    Rule,
+    Selector,
+    WorkloadPeer,
+    World,
+)
+from netwatch.policy.networks import addresses_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +48,30 @@ class Gate:
     workloads: tuple[Workload, ...]
 
 
-def policy_peers(policies: Iterable[Policy]) -> list[WorkloadPeer | NetworkPeer]:
-    """Every peer of every rule that can tell one workload or address from another."""
-    return [
-        peer
-        for policy in policies
-        for rule in (*policy.ingress, *policy.egress)
-        for peer in rule.peers
-        if isinstance(peer, WorkloadPeer | NetworkPeer)
-    ]
+def networks_named(rules: Iterable[Rule], world: World) -> tuple[str, ...]:
+    """Every network, exception and known address of a name that the rules speak of, sorted."""
+    peers = {peer for rule in rules for peer in rule.peers}
+    return tuple(sorted({text for peer in peers for text in _networks(peer, world)}))
 
 
-def networks_named(policies: Iterable[Policy]) -> tuple[str, ...]:
-    """Every CIDR and exception that the policies speak of, sorted."""
-    found = {
-        text
-        for peer in policy_peers(policies)
-        if isinstance(peer, NetworkPeer)
-        for text in (peer.cidr, *peer.excepts)
-    }
-    return tuple(sorted(found))
+def _networks(peer: PeerSpec, world: World) -> tuple[str, ...]:
+    match peer:
+        case NetworkPeer(cidr, excepts):
+            return (cidr, *excepts)
+        case NamePeer():
+            return addresses_of(peer, world)
+    return ()
+
+
+def world_of(snapshot: Snapshot) -> World:
+    """Everything that a policy can select, as this host knows it."""
+    remote = (w for neighbour in snapshot.neighbours for w in neighbour.workloads)
+    return World(
+        workloads=(*snapshot.workloads, *remote),
+        namespaces=snapshot.namespaces,
+        networks=tuple(subnet for network in snapshot.networks for subnet in network.subnets),
+        host_addresses=snapshot.addresses,
+    )
 
 
 def host_addresses(snapshot: Snapshot) -> tuple[str, ...]:
@@ -120,7 +135,7 @@ def groups(policies: tuple[Policy, ...], snapshot: Snapshot, *, salt: str) -> li
         for address in workload.addresses
     ]
     host = [Party(None, address, host=True) for address in host_addresses(snapshot)]
-    marks = Marks.of(policies)
+    marks = Marks.of(policies, world_of(snapshot))
     members: dict[tuple[object, ...], list[Party]] = {}
     taken: set[str] = set()
     for parties, place in ((local, "local"), (host, "host"), (remote_parties(snapshot), "remote")):
@@ -150,19 +165,13 @@ class Marks:
     ports: frozenset[str]
 
     @classmethod
-    def of(cls, policies: tuple[Policy, ...]) -> Marks:
+    def of(cls, policies: tuple[Policy, ...], world: World) -> Marks:
         """The marks that these policies use, each once."""
-        peers = policy_peers(policies)
-        selectors = [policy.subject for policy in policies]
-        selectors += [peer.workloads for peer in peers if isinstance(peer, WorkloadPeer)]
-        names = {
-            port.name
-            for policy in policies
-            for rule in (*policy.ingress, *policy.egress)
-            for port in rule.ports
-            if port.name is not None
-        }
-        return cls(tuple(dict.fromkeys(selectors)), networks_named(policies), frozenset(names))
+        rules = [rule for policy in policies for rule in (*policy.ingress, *policy.egress)]
+        peers = [peer for rule in rules for peer in rule.peers if isinstance(peer, WorkloadPeer)]
+        selectors = [policy.subject for policy in policies] + [peer.workloads for peer in peers]
+        names = {port.name for rule in rules for port in rule.ports if port.name is not None}
+        return cls(tuple(dict.fromkeys(selectors)), networks_named(rules, world), frozenset(names))
 
     def told(self, party: Party) -> tuple[object, ...]:
         """Equal for two parties exactly if no policy can tell them apart."""

@@ -16,9 +16,9 @@ import msgspec
 from netwatch.enforce import kernel, netlink, sessions, sockets
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
-from netwatch.enforce.plan import CHAINS, NOTHING, Plan, plan
+from netwatch.enforce.plan import CHAINS, NOTHING, Actual, Plan, plan
 from netwatch.enforce.ruleset import FAMILIES, HOOKS, Ruleset
-from netwatch.enforce.sets import restore_sets
+from netwatch.enforce.sets import NotApplied, restore_sets
 from netwatch.kernel.namespaces import inside
 from netwatch.model.errors import NetwatchError
 from netwatch.model.report import Enforcement
@@ -91,19 +91,26 @@ def _applied() -> Applied | None:
 
 def preview(policies: Sequence[Policy], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
     """What `apply` would do; changes nothing."""
+    return _look(policies, snapshot, backend=backend, now=now)[0]
+
+
+def _look(
+    policies: Sequence[Policy], snapshot: Snapshot, *, backend: str, now: int
+) -> tuple[Preview, Actual]:
+    """The preview, and what was read from the kernel for it."""
     _refuse_incomplete(snapshot)
     chosen = kernel.find_backend(backend)
     ruleset = compile(policies, snapshot, now=now)
     actual = kernel.read(chosen)
-    fresh = not any(name.startswith(CHAINS) for _, name in actual.chains)
     cuts = {
-        str(s) for s in sessions.forbidden(ruleset, host_addresses(snapshot), either_way=fresh)
+        str(s)
+        for s in sessions.forbidden(ruleset, host_addresses(snapshot), either_way=actual.fresh)
     }
-    if fresh and ruleset.enforcing:
+    if actual.fresh and ruleset.enforcing:
         live = sockets.talks(snapshot.workloads)
         stay = sockets.permitted(ruleset, live, host_addresses(snapshot))
         cuts |= {str(talk) for talk in live.difference(stay)}
-    return Preview(chosen, ruleset, plan(ruleset, actual), tuple(sorted(cuts)))
+    return Preview(chosen, ruleset, plan(ruleset, actual), tuple(sorted(cuts))), actual
 
 
 def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
@@ -115,20 +122,18 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
     policies = read_policies(files)
     texts = [(file.suffix, file.read_bytes()) for file in policy_files(files)]
     with kernel.lock():
-        seen = preview(policies, snapshot, backend=backend, now=now)
+        seen, actual = _look(policies, snapshot, backend=backend, now=now)
         _leave_other_backend(seen.backend)
         _remember_before()
         _see_bridges(snapshot, enforcing=seen.ruleset.enforcing)
-        first = compile((), snapshot, now=now)
-        fresh = not any(n.startswith(CHAINS) for _, n in kernel.read(seen.backend).chains)
+        fresh, host = actual.fresh, host_addresses(snapshot)
         if fresh and seen.ruleset.enforcing:
-            _converge(first, seen.backend)  # conntrack watches before anything is denied
-            live = sockets.talks(snapshot.workloads)
-            for talk in sockets.permitted(seen.ruleset, live, host_addresses(snapshot)):
+            # conntrack watches before anything is denied
+            actual = _converge(compile((), snapshot, now=now), seen.backend, actual)
+            for talk in sockets.permitted(seen.ruleset, sockets.talks(snapshot.workloads), host):
                 sockets.adopt(talk)
-        _converge(seen.ruleset, seen.backend)
+        _converge(seen.ruleset, seen.backend, actual)
         cuts = set(seen.cuts)
-        host = host_addresses(snapshot)
         for session in sessions.forbidden(seen.ruleset, host, either_way=fresh):
             sessions.cut(session)
             cuts.add(str(session))
@@ -144,15 +149,17 @@ def _refuse_incomplete(snapshot: Snapshot) -> None:
         )
 
 
-def _converge(ruleset: Ruleset, backend: str) -> None:
-    """Change what differs and read it back, until nothing does."""
-    left = plan(ruleset, kernel.read(backend))
+def _converge(ruleset: Ruleset, backend: str, actual: Actual) -> Actual:
+    """Change what differs and read it back, until nothing does; what was read last."""
+    left = plan(ruleset, actual)
     for _ in range(MAX_REPAIRS):
-        kernel.carry_out(left, backend)
-        left = plan(ruleset, kernel.read(backend))
+        if not left.empty:
+            kernel.carry_out(left, backend)
+        actual = kernel.read(backend)
+        left = plan(ruleset, actual)
         if left.empty:
-            return
-    raise kernel.NotApplied(
+            return actual
+    raise NotApplied(
         f"what was read back differs: {left.drift[0]}",
         "another program changes the rules at the same time; see netwatch host verify",
     )
@@ -242,8 +249,11 @@ def remove() -> bool:
         for backend in (kernel.NFT, kernel.LEGACY):
             todo = plan(NOTHING, kernel.read(backend))
             found = found or not todo.empty
-            kernel.carry_out(Plan(rules=todo.rules), backend)
-            after = todo.after
+            rules = tuple(step for step in todo.steps if step.family is not None)
+            kernel.carry_out(Plan(rules), backend)
+            after = tuple(
+                line for step in todo.steps if step.family is None for line in step.lines
+            )
         restore_sets(after)
         place = folder()
         found = found or place.exists()

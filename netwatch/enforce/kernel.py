@@ -10,12 +10,12 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from netwatch.enforce.plan import CHAINS, DOCKER_USER, Actual, Plan
+from netwatch.enforce.plan import CHAINS, DOCKER_USER, Actual, Plan, Step
 from netwatch.enforce.ruleset import FAMILIES, HOOKS
-from netwatch.enforce.sets import read_sets, restore_sets
+from netwatch.enforce.sets import NotApplied, read_sets, restore_sets
 from netwatch.kernel import commands
 from netwatch.model.errors import NetwatchError
 
@@ -33,12 +33,6 @@ class Busy(NetwatchError):
     """Somebody else is changing this host's rules right now."""
 
     code = "busy"
-
-
-class NotApplied(NetwatchError):
-    """The kernel did not take the rules; those from before are still in force."""
-
-    code = "not-applied"
 
 
 def namespace_inode() -> int:
@@ -107,37 +101,80 @@ def need_programs() -> None:
 def read(backend: str) -> Actual:
     """Chains, jumps and sets of ours as they are now."""
     chains: dict[tuple[int, str], tuple[str, ...]] = {}
+    texts: dict[tuple[int, str], tuple[str, ...]] = {}
     for family in FAMILIES:
-        chains |= _parse(saved(backend, family), family)
-    return Actual(chains, read_sets())
+        for name, lines in _parse(saved(backend, family)).items():
+            chains[family, name] = tuple(_mark(line) for line in lines)
+            texts[family, name] = tuple(lines)
+    return Actual(chains, read_sets(), texts)
 
 
-def _parse(text: str, family: int) -> dict[tuple[int, str], tuple[str, ...]]:
+def _parse(text: str) -> dict[str, list[str]]:
+    """The rules of our chains and of those that lead to them."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith(":"):
             found[line[1:].split(" ", 1)[0]] = []
         elif line.startswith("-A "):
-            chain = line.split(" ", 2)[1]
-            mark = _MARK.search(line)
-            found.setdefault(chain, []).append(mark.group(1) if mark else "")
-    ours = (name for name in found if name.startswith(CHAINS) or name in (*HOOKS, DOCKER_USER))
-    return {(family, name): tuple(found[name]) for name in ours}
+            found.setdefault(line.split(" ", 2)[1], []).append(line)
+    return {
+        name: lines
+        for name, lines in found.items()
+        if name.startswith(CHAINS) or name in (*HOOKS, DOCKER_USER)
+    }
+
+
+def _mark(line: str) -> str:
+    found = _MARK.search(line)
+    return found.group(1) if found else ""
 
 
 def carry_out(plan: Plan, backend: str) -> None:
-    """Do what the plan says, in its order; raises NotApplied with the old rules in force."""
+    """Do what the plan says, in its order.
+
+    Raises NotApplied: with the rules from before in force if the kernel takes the new ones not at
+    all. Should it refuse a later step, then what old and new rules both forbid stays forbidden.
+    """
+    first, rest = _first_adds(plan)
+    begun = False
     try:
-        restore_sets(plan.before)
-        for check_only in (True, False):
-            for family, lines in plan.rules:
-                _restore(backend, family, lines, check_only=check_only)
-    except commands.CommandFailed as error:
+        restore_sets(first)
+        for family, lines in plan.rules:
+            _restore(backend, family, lines, check_only=True)
+        for step in rest:
+            begun = True
+            if step.family is None:
+                restore_sets(step.lines)
+            else:
+                _restore(backend, step.family, step.lines, check_only=False)
+    except (commands.CommandFailed, NotApplied) as error:
+        if begun:
+            raise NotApplied(
+                f"the kernel did not take a part of the change: {error.message}",
+                "what old and new rules both forbid is still forbidden; apply again",
+            ) from None
+        with suppress(NotApplied):  # what was not added can not be taken back
+            restore_sets(tuple(_undo(first)))
         raise NotApplied(
             f"the kernel did not take the rules, those from before stay in force: {error.message}",
-            "see netwatch doctor; nothing that was permitted has changed",
+            error.hint or "see netwatch doctor; nothing that was permitted has changed",
         ) from None
-    restore_sets(plan.after)
+
+
+def _first_adds(plan: Plan) -> tuple[tuple[str, ...], tuple[Step, ...]]:
+    """What the rules need and what can be taken back, and the steps that follow."""
+    if plan.steps and plan.steps[0].family is None:
+        lines = plan.steps[0].lines
+        if all(line.startswith(("create ", "add ")) for line in lines):
+            return lines, plan.steps[1:]
+    return (), plan.steps
+
+
+def _undo(lines: tuple[str, ...]) -> Iterator[str]:
+    """What takes back lines that create sets and add members."""
+    for line in reversed(lines):
+        verb, title, rest = line.split(" ", 2)
+        yield f"destroy {title}" if verb == "create" else f"del {title} {rest}"
 
 
 def _restore(backend: str, family: int, lines: tuple[str, ...], *, check_only: bool) -> None:

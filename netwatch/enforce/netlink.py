@@ -62,10 +62,22 @@ def connect(protocol: int = NETLINK_NETFILTER) -> socket.socket:
     return link
 
 
-def dump(kind: int, family: int) -> Iterator[bytes]:
+class Refused(NetwatchError):
+    """The kernel answered a request with an error; `answer` is what it sent back with it."""
+
+    code = "refused"
+
+    def __init__(self, number: int, answer: bytes) -> None:
+        said = os.strerror(number) if number < 4096 else f"error {number}"
+        super().__init__(f"the kernel refused a request: {said}")
+        self.number = number
+        self.answer = answer
+
+
+def dump(kind: int, family: int, body: bytes = b"") -> Iterator[bytes]:
     """The bodies (after nfgenmsg) of all netfilter objects of a kind; none where it is unknown."""
-    for body in _dump(NETLINK_NETFILTER, message(kind, DUMP, family)):
-        yield body[4:]
+    for found in _dump(NETLINK_NETFILTER, message(kind, DUMP, family, body)):
+        yield found[4:]
 
 
 def dump_raw(protocol: int, kind: int, body: bytes) -> Iterator[bytes]:
@@ -92,6 +104,15 @@ def send(*messages: bytes) -> int:
             if found == ERROR:
                 return -int(struct.unpack_from("=i", body)[0])
     return 0
+
+
+def ask(link: socket.socket, request: bytes) -> None:
+    """Send one request that asks for an ACK, and wait for it; raises Refused."""
+    link.send(request)
+    for found, body in _messages(link.recv(1 << 18)):
+        number = -int(struct.unpack_from("=i", body)[0]) if found == ERROR else 0
+        if number:
+            raise Refused(number, body)
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,15 +1,18 @@
 """The difference between what should be and what is, and the order in which it is safe to close.
 
-Order matters because no transaction spans sets and rules. Whoever is permitted gets its membership
-first; then the rules of each family change at once; then ends are closed; then ends are opened;
-what permitted goes last. So no packet passes that both policies deny, and none is lost that both
-allow. A plan of what already is has nothing in it.
+Order matters because no transaction spans sets and rules: no packet may pass that both policies
+deny, and none be lost that both allow. So members that permit come first, and the rules of a
+family keep what permitted before beside what permits now, until ends are closed and then opened.
+A port that anyone may call has no source: such permissions come after egress is closed for those
+whom they do not concern, and go before it is opened. What permitted goes last.
+A plan of what already is has nothing in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import dropwhile, takewhile
 
 from netwatch.enforce.render import (
     chain_lines,
@@ -20,12 +23,25 @@ from netwatch.enforce.render import (
     member_line,
     word,
 )
-from netwatch.enforce.ruleset import FAMILIES, HOOKS, MemberSet, Ruleset
+from netwatch.enforce.ruleset import (
+    FAMILIES,
+    HOOKS,
+    Chain,
+    InSet,
+    MemberSet,
+    Return,
+    Rule,
+    Ruleset,
+)
 
 CHAINS, SETS = "NW-", "nw-"  # what begins like this is ours
 DOCKER_USER = "DOCKER-USER"
-_ADDS_LATER = ("egress", "anyone", "ingress", "known", "guard")
-_REMOVES = ("guard", "known", "ingress", "anyone", "egress", "allow")
+_BLOCK = "nw-b-"  # sets of ends: a rule that permits and names one depends on the policies
+_FREE = "! --match-set nw-iso-out"  # it permits anyone whose egress is open
+_MIDDLE = (
+    *(("add", phase) for phase in ("anyone", "ingress", "known", "guard")),
+    *(("del", phase) for phase in ("guard", "known", "ingress", "anyone")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +49,56 @@ class Actual:
     """What was read from the kernel.
 
     `chains`: (family, chain) to the marks of its rules, "" for a rule without one; hooks and
-    DOCKER-USER are among them. `sets`: title to (kind, members).
+    DOCKER-USER are among them. `sets`: title to (kind, members). `texts`: the rules themselves, as
+    `iptables-save` prints them, in the places of their marks.
     """
 
     chains: Mapping[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
     sets: Mapping[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    texts: Mapping[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no chain of ours is there yet."""
+        return not any(name.startswith(CHAINS) for _, name in self.chains)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Lines for the `iptables-restore` of a family; for sets if the family is None."""
+
+    family: int | None
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order: `before` and `after` feed `ipset restore`, `rules` each family's restore.
+    """What to do, in order; `drift` says in sentences what differs."""
 
-    `drift` says in sentences what differs.
-    """
-
-    before: tuple[str, ...] = ()
-    rules: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    after: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
     drift: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether everything is as it should be."""
-        return not (self.before or self.rules or self.after)
+        return not self.steps
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """What sets get before any rule changes."""
+        first = takewhile(lambda step: step.family is None, self.steps)
+        return tuple(line for step in first for line in step.lines)
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """What changes in sets once rules have."""
+        rest = dropwhile(lambda step: step.family is None, self.steps)
+        return tuple(line for step in rest if step.family is None for line in step.lines)
+
+    @property
+    def rules(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """Every change of rules: (family, lines)."""
+        return tuple((step.family, step.lines) for step in self.steps if step.family is not None)
 
 
 NOTHING = Ruleset((), (), enforcing=False)
@@ -64,45 +107,129 @@ NOTHING = Ruleset((), (), enforcing=False)
 def plan(desired: Ruleset, actual: Actual) -> Plan:
     """What leads from `actual` to `desired`."""
     drift: list[str] = []
-    rules = []
-    for family in FAMILIES:
-        lines = _family_lines(desired, actual, family, drift)
-        if lines:
-            rules.append((family, tuple(lines)))
-    before, after = _set_lines(desired, actual, drift, fresh=not _ours(actual))
-    return Plan(tuple(before), tuple(rules), tuple(after), tuple(drift))
+    stages = [_Stages.of(desired, actual, family, drift) for family in FAMILIES]
+    changes = _set_changes(desired, actual, drift)
+
+    def rules(number: int, *, since: int | None) -> list[Step]:
+        found = ((each.family, each.lines(number, since=since)) for each in stages)
+        return [Step(family, tuple(lines)) for family, lines in found if lines]
+
+    def sets(*which: tuple[str, str]) -> list[Step]:
+        lines = tuple(line for key in which for line in changes.get(key, ()))
+        return [Step(None, lines)] if lines else []
+
+    permits, shut = (("create", ""), ("add", "allow")), ("add", "egress")
+    if actual.fresh:  # nothing denies before the rules are there
+        adds = (key for key in _MIDDLE if key[0] == "add")
+        steps = [
+            *sets(*permits, shut, *adds),
+            *rules(3, since=None),
+            *sets(("destroy", "")),
+        ]
+    else:
+        steps = [
+            *sets(*permits),
+            *rules(0, since=None),
+            *sets(shut),
+            *rules(1, since=0),
+            *sets(*_MIDDLE),
+            *rules(2, since=1),
+            *sets(("del", "egress")),
+            *rules(3, since=2),
+            *sets(("del", "allow"), ("destroy", "")),
+        ]
+    return Plan(tuple(steps), tuple(drift))
 
 
-def _ours(actual: Actual) -> bool:
-    return any(name.startswith(CHAINS) for _, name in actual.chains)
+@dataclass(frozen=True, slots=True)
+class _Stages:
+    """One family's chains that change, in up to four stages, and what else its restore says.
+
+    Each stage is atomic. 0: what permitted and what permits. 1: also what permits anyone. 2: no
+    longer what permitted anyone. 3: as it should be.
+    """
+
+    family: int
+    chains: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
+    jumps: tuple[str, ...]
+    gone: tuple[str, ...]
+
+    @classmethod
+    def of(cls, desired: Ruleset, actual: Actual, family: int, drift: list[str]) -> _Stages:
+        """From what is to what should be; adds to `drift`."""
+        wanted = {chain.name: chain for chain in desired.of_family(family)}
+        chains = []
+        for name, chain in wanted.items():
+            marks = chain_marks(chain, family)
+            found = actual.chains.get((family, name))
+            if found == marks:
+                continue
+            what = "is missing" if found is None else "was changed"
+            drift.append(f"IPv{family}: the chain {name} {what}")
+            old = tuple(zip(found or (), actual.texts.get((family, name), ()), strict=False))
+            chains.append((name, _versions(chain, family, marks, old)))
+        jumps = _jump_lines(actual, family, drift, wanted=bool(wanted))
+        gone = sorted(
+            name
+            for known, name in actual.chains
+            if known == family and name.startswith(CHAINS) and name not in wanted
+        )
+        drift += [f"IPv{family}: the chain {name} should not be there" for name in gone]
+        return cls(family, tuple(chains), tuple(jumps), tuple(gone))
+
+    def lines(self, number: int, *, since: int | None) -> list[str]:
+        """The restore that leads to a stage from another one, or from what was read (None)."""
+        declared: list[str] = []
+        body: list[str] = []
+        for name, versions in self.chains:
+            if since is None or versions[number] != versions[since]:
+                declared.append(f":{word(name)} - [0:0]")
+                body += versions[number]
+        if since is None:
+            declared += [f":{word(name)} - [0:0]" for name in self.gone]
+            body += (*self.jumps, *(f"-X {word(name)}" for name in self.gone))
+        return ["*filter", *declared, *body, "COMMIT"] if declared or body else []
 
 
-def _family_lines(desired: Ruleset, actual: Actual, family: int, drift: list[str]) -> list[str]:
-    """One restore for one family: changed chains whole, jumps, and chains that go."""
-    wanted = {chain.name: chain for chain in desired.of_family(family)}
-    declared: list[str] = []
-    body: list[str] = []
-    for name, chain in wanted.items():
-        found = actual.chains.get((family, name))
-        if found == chain_marks(chain, family):
-            continue
-        if found is None:
-            drift.append(f"IPv{family}: the chain {name} is missing")
-        else:
-            drift.append(f"IPv{family}: the chain {name} was changed")
-        declared.append(f":{word(name)} - [0:0]")
-        body += chain_lines(chain, family)
-    jumps = _jump_lines(actual, family, drift, wanted=bool(wanted))
-    gone = sorted(
+def _versions(
+    chain: Chain, family: int, marks: tuple[str, ...], old: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, ...], ...]:
+    """The lines of a chain in each stage; `old`: the (mark, text) of the rules that it has."""
+    there = {name for name, _ in old}
+    late = {
         name
-        for known, name in actual.chains
-        if known == family and name.startswith(CHAINS) and name not in wanted
+        for name, rule in zip(marks, chain.rules, strict=True)
+        if name not in there and _opens_to_anyone(rule)
+    }
+    lines = tuple(zip(marks, chain_lines(chain, family), strict=True))
+    early = tuple(line for line in lines if line[0] not in late)
+    kept = _kept(old, frozenset(marks))
+    named = {name: tuple(t for t in texts if _FREE not in t) for name, texts in kept.items()}
+    return tuple(
+        tuple(text for name, line in part for text in (*beside.get(name, ()), line))
+        + beside.get("", ())
+        for part, beside in ((early, kept), (lines, kept), (lines, named), (lines, {}))
     )
-    drift += [f"IPv{family}: the chain {name} should not be there" for name in gone]
-    declared += [f":{word(name)} - [0:0]" for name in gone]
-    removals = [f"-X {word(name)}" for name in gone]
-    lines = [*declared, *body, *jumps, *removals]
-    return ["*filter", *lines, "COMMIT"] if lines else []
+
+
+def _kept(old: tuple[tuple[str, str], ...], marks: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """What permitted and is no longer wanted, by the mark of the wanted rule that follows ("")."""
+    found: dict[str, tuple[str, ...]] = {}
+    waiting: list[str] = []
+    for name, text in (*old, ("", "")):
+        if name in marks or not text:
+            if waiting:
+                found[name] = tuple(waiting)
+            waiting = []
+        elif name and f"--match-set {_BLOCK}" in text and text.endswith("-j RETURN"):
+            waiting.append(text)
+    return found
+
+
+def _opens_to_anyone(rule: Rule) -> bool:
+    sets = [match for match in rule.matches if isinstance(match, InSet)]
+    named = any(match.name.startswith(_BLOCK) for match in sets)
+    return named and isinstance(rule.target, Return) and any(match.negated for match in sets)
 
 
 def _jump_lines(actual: Actual, family: int, drift: list[str], *, wanted: bool) -> list[str]:
@@ -130,32 +257,26 @@ def _jump_lines(actual: Actual, family: int, drift: list[str], *, wanted: bool) 
     return lines
 
 
-def _set_lines(
-    desired: Ruleset, actual: Actual, drift: list[str], *, fresh: bool
-) -> tuple[list[str], list[str]]:
-    """Sets before and after the rules; with no rules of ours yet, all is filled before."""
-    adds: dict[str, list[str]] = {}
-    removes: dict[str, list[str]] = {}
-    creates: list[str] = []
+def _set_changes(
+    desired: Ruleset, actual: Actual, drift: list[str]
+) -> dict[tuple[str, str], list[str]]:
+    """Lines by (verb, phase); to create and to destroy has no phase."""
+    found: dict[tuple[str, str], list[str]] = {}
     for each in desired.sets:
         kind, members = actual.sets.get(each.title, ("", frozenset()))
         if not kind:
             drift.append(f"the set {each.title} is missing")
-            creates.append(create_line(each.title, each.kind, each.family))
+            line = create_line(each.title, each.kind, each.family)
+            found.setdefault(("create", ""), []).append(line)
         _tell(each, members, drift, known=bool(kind))
-        more, less = sorted(each.members - members), sorted(members - each.members)
-        adds.setdefault(each.phase, []).extend(member_line("add", each.title, m) for m in more)
-        removes.setdefault(each.phase, []).extend(member_line("del", each.title, m) for m in less)
+        for verb, more in (("add", each.members - members), ("del", members - each.members)):
+            lines = [member_line(verb, each.title, member) for member in sorted(more)]
+            found.setdefault((verb, each.phase), []).extend(lines)
     titles = {each.title for each in desired.sets}
     gone = sorted(name for name in actual.sets if name.startswith(SETS) and name not in titles)
     drift += [f"the set {name} should not be there" for name in gone]
-    first = [*creates, *adds.get("allow", ())]
-    later = [line for phase in _ADDS_LATER for line in adds.get(phase, ())]
-    last = [line for phase in _REMOVES for line in removes.get(phase, ())]
-    destroys = [f"destroy {word(name)}" for name in gone]
-    if fresh:
-        return [*first, *later, *last], destroys
-    return first, [*later, *last, *destroys]
+    found["destroy", ""] = [f"destroy {word(name)}" for name in gone]
+    return found
 
 
 def _tell(each: MemberSet, members: frozenset[str], drift: list[str], *, known: bool) -> None:
@@ -167,12 +288,14 @@ def _tell(each: MemberSet, members: frozenset[str], drift: list[str], *, known: 
 def desired_state(desired: Ruleset, *, docker: bool = False) -> Actual:
     """The kernel as it is once `desired` holds: for tests and for previews."""
     chains: dict[tuple[int, str], tuple[str, ...]] = {}
+    texts: dict[tuple[int, str], tuple[str, ...]] = {}
     for family in FAMILIES:
         for chain in desired.of_family(family):
             chains[family, chain.name] = chain_marks(chain, family)
+            texts[family, chain.name] = tuple(chain_lines(chain, family))
         forward = DOCKER_USER if docker else "FORWARD"
         for hook, name in ((forward, "NW-FWD"), ("INPUT", "NW-IN"), ("OUTPUT", "NW-OUT")):
             if desired.of_family(family):
                 chains[family, hook] = (mark(hook, name),)
     sets = {each.title: (each.kind, each.members) for each in desired.sets}
-    return Actual(chains, sets)
+    return Actual(chains, sets, texts)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from netwatch.enforce.ends import Gate, Group
-from netwatch.enforce.regions import Region, Span, both, less, united
+from netwatch.enforce.regions import Region, Span, both, less, uncovered, united
 from netwatch.enforce.sides import Sides
 from netwatch.model.workload import Workload
 from netwatch.policy.ir import Party
@@ -96,7 +96,8 @@ def reach_of(
             if source.name in closed_out or destination.name in closed_in:
                 region = sides.pair(source.party, destination.party, family)
                 if source.name not in closed_out:
-                    region = less(region, inward[destination.name].anyone)
+                    anyone = inward[destination.name].anyone
+                    region = uncovered(region, anyone, whole=sides.everything(family))
                 cells.append(Cell(source, destination, region))
     granular: list[tuple[str, str]] = []
     for gate in gates:
@@ -111,8 +112,8 @@ def reach_of(
         tuple((g, inward[g.name].anyone) for g in local if g.name in closed_in),
         tuple(cell for cell in cells if cell.region),
         (
-            *_beyond(Direction.INGRESS, [g for g in local if g.name in closed_in], inward),
-            *_beyond(Direction.EGRESS, [g for g in local if g.name in closed_out], outward),
+            *_beyond(sides, Direction.INGRESS, [g for g in local if g.name in closed_in], inward),
+            *_beyond(sides, Direction.EGRESS, [g for g in local if g.name in closed_out], outward),
         ),
         tuple(door for door in doors if (":" in door.address) == (family == 6)),
         tuple(door for gate in gates if gate.family == family for door in far_doors(sides, gate)),
@@ -136,13 +137,13 @@ def _open(sides: Sides, direction: Direction, group: Group, known: Iterable[Grou
 
 
 def _beyond(
-    direction: Direction, closed: Iterable[Group], states: dict[str, _Open]
+    sides: Sides, direction: Direction, closed: Iterable[Group], states: dict[str, _Open]
 ) -> Iterable[Outward]:
     for group in closed:
         state = states[group.name]
         spared = state.anyone if direction is Direction.INGRESS else ()
         for region, networks in state.outside:
-            if left := less(region, spared):
+            if left := uncovered(region, spared, whole=sides.everything(group.family)):
                 yield Outward(direction, group, left, networks)
 
 

@@ -80,6 +80,14 @@ def less(one: Region, other: Region) -> Region:
     return _joined(left)
 
 
+def uncovered(one: Region, other: Region, *, whole: Region) -> Region:
+    """The spans of the first region that the second does not cover, uncut: both may overlap.
+
+    `whole` stays whole: a rule for everything costs less than one for each piece around a hole.
+    """
+    return one if one == whole else tuple(span for span in one if less((span,), other))
+
+
 def _cut(span: Span, hole: Span) -> list[Span]:
     if span.protocol != hole.protocol or hole.last < span.first or span.last < hole.first:
         return [span]

@@ -13,6 +13,7 @@ from netwatch.enforce.ruleset import (
     Chain,
     DestinationPorts,
     Drop,
+    Entered,
     IcmpType,
     InSet,
     Jump,
@@ -60,6 +61,8 @@ def _match(match: Match, family: int) -> str:
             return "! --syn"
         case Through(way, interface):
             return f"{'-i' if way == 'in' else '-o'} {word(interface)}"
+        case Entered(port):
+            return f"-m physdev --physdev-in {word(port)}"
         case IcmpType(number):
             return f"--icmpv6-type {number:d}"
         case InSet(name, directions, negated):

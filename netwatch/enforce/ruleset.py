@@ -51,6 +51,13 @@ class Through:
 
 
 @dataclass(frozen=True, slots=True)
+class Entered:
+    """The packet came in by this port of a bridge, even if it is routed since."""
+
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
 class IcmpType:
     """An ICMPv6 type; follows Protocol("icmpv6")."""
 
@@ -76,7 +83,9 @@ class Sampled:
     name: str
 
 
-Match = State | Protocol | DestinationPorts | NotSyn | Through | IcmpType | InSet | Sampled
+Match = (
+    State | Protocol | DestinationPorts | NotSyn | Through | Entered | IcmpType | InSet | Sampled
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from netwatch.enforce.ends import networks_named
 from netwatch.enforce.regions import (
     OTHER,
     PORTED,
@@ -26,7 +27,6 @@ from netwatch.policy.evaluate import Judge
 from netwatch.policy.ir import (
     InternetPeer,
     Mode,
-    NetworkPeer,
     Party,
     Policy,
     PortSpec,
@@ -57,6 +57,7 @@ class Sides:
     def __init__(
         self, policies: Iterable[Policy], world: World, *, now: int, modes: frozenset[Mode]
     ) -> None:
+        self.world = world
         self.judge = Judge(policies, world, modes)
         self.policies = self.judge.policies
         self.now = now
@@ -79,11 +80,13 @@ class Sides:
             chosen = tuple(
                 number
                 for number, policy in enumerate(self.policies)
-                if governs(policy, workload) and _rules(policy, direction) is not None
+                if governs(policy, workload, self.judge.world)
+                and _rules(policy, direction) is not None
             )
             spoken = (direction, chosen)
             if chosen and spoken not in self._spoken:
-                self._spoken[spoken] = _Words.of([self.policies[n] for n in chosen], direction)
+                documents = [self.policies[number] for number in chosen]
+                self._spoken[spoken] = _Words.of(documents, direction, self.world)
             self._words[key] = self._spoken[spoken] if chosen else None
         return self._words[key]
 
@@ -135,19 +138,11 @@ class _Words:
     internet: bool
 
     @classmethod
-    def of(cls, policies: Iterable[Policy], direction: Direction) -> _Words:
+    def of(cls, policies: Iterable[Policy], direction: Direction, world: World) -> _Words:
         rules = [rule for policy in policies for rule in _rules(policy, direction) or ()]
-        peers = {peer for rule in rules for peer in rule.peers}
-        named = {
-            text
-            for peer in peers
-            if isinstance(peer, NetworkPeer)
-            for text in (peer.cidr, *peer.excepts)
-        }
         ports = dict.fromkeys(port for rule in rules for port in rule.ports)
-        return cls(
-            tuple(ports), tuple(sorted(named)), any(isinstance(p, InternetPeer) for p in peers)
-        )
+        internet = any(isinstance(p, InternetPeer) for rule in rules for p in rule.peers)
+        return cls(tuple(ports), networks_named(rules, world), internet)
 
 
 def _rules(policy: Policy, direction: Direction) -> tuple[Rule, ...] | None:

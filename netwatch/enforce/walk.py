@@ -13,6 +13,7 @@ from netwatch.enforce.regions import PORTED, family_of
 from netwatch.enforce.ruleset import (
     DestinationPorts,
     Drop,
+    Entered,
     InSet,
     Jump,
     Match,
@@ -86,7 +87,7 @@ class Walker:
                 return name == packet.protocol
             case DestinationPorts(first, last):
                 return packet.port is not None and first <= packet.port <= last
-            case Through(_, interface):
+            case Through(_, interface) | Entered(interface):
                 return interface == packet.interface
             case InSet(name, directions, negated):
                 return negated is not self._member(

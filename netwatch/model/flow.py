@@ -58,8 +58,8 @@ class Tunnel:
 
     type: str
     id: int | None
-    client: str
-    server: str
+    client: str | None
+    server: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ def host_as_json(host: HostState) -> dict[str, Any]:
             "staged": list(enforcement.staged),
             "drift": list(enforcement.drift),
             "problem": enforcement.problem,
+            "quarantined": list(enforcement.quarantined),
         },
         "losses": dict(host.losses),
         "clock_skew_ms": host.clock_skew / 1e6,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from netwatch.model.denial import Denial
 from netwatch.model.flow import Flow
 from netwatch.model.workload import Workload
 
@@ -29,6 +30,7 @@ class Enforcement:
     staged: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
     problem: str | None = None
+    quarantined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Report:
     """One interval of one host. (`host`, `boot`, `sequence`) names it, so a retry is harmless.
 
     `flows` hold what was counted since the report before, not totals. `losses` are (reason, count)
-    pairs of the same interval: what was seen and dropped, or could not be seen.
+    pairs of the same interval: what was seen and dropped, or could not be seen. `denials` are a
+    sample too: rules log at most some of what they refuse.
     """
 
     host: str
@@ -52,3 +55,4 @@ class Report:
     addresses: tuple[str, ...] = ()
     version: str = ""
     schema: int = SCHEMA
+    denials: tuple[Denial, ...] = ()

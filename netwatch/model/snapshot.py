@@ -29,11 +29,24 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """`workload` (its key) talks to nobody but the networks in `allow`, `until` (ns; None: ever).
+
+    By name, so that a container that comes back with another address is still in it.
+    """
+
+    workload: str
+    allow: tuple[str, ...] = ()
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Frozen, so that whoever computes from it can not be overtaken by an event.
 
     `uplinks` are the interfaces towards other hosts. `problem` says why it may be incomplete (the
-    runtime does not answer), in a sentence for people.
+    runtime does not answer), in a sentence for people. `quarantined` are workloads of this host
+    that an operator cut off.
     """
 
     host: str
@@ -44,3 +57,4 @@ class Snapshot:
     addresses: tuple[str, ...] = ()
     uplinks: tuple[str, ...] = ()
     problem: str | None = None
+    quarantined: tuple[Quarantine, ...] = ()

@@ -6,11 +6,15 @@ error of every document is collected, and then nothing is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from netwatch.policy import admin_network_policy as admin
+from netwatch.policy import cluster_network_policy as cluster
 from netwatch.policy import fields
-from netwatch.policy.fields import Problems
+from netwatch.policy.conflicts import conflicts
+from netwatch.policy.fields import MAX_PROBLEMS, Problems
 from netwatch.policy.ir import Mode, Policy
 from netwatch.policy.network_policy import read_network_policy
 from netwatch.policy.nodes import Kind, Node, invalid, read_nodes
@@ -20,16 +24,21 @@ MODE_ANNOTATION = "netwatch/mode"
 API_VERSIONS = {
     "Segment": "netwatch/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
+    cluster.KIND: "policy.networking.k8s.io/v1alpha2",
+    admin.KIND: "policy.networking.k8s.io/v1alpha1",
+    admin.BASELINE_KIND: "policy.networking.k8s.io/v1alpha1",
 }
-LISTS = ("List", "NetworkPolicyList", "SegmentList")
+LISTS = ("List", *(f"{kind}List" for kind in API_VERSIONS))
 NOT_YET = (
-    "ClusterNetworkPolicy",
-    "AdminNetworkPolicy",
-    "BaselineAdminNetworkPolicy",
     "CiliumNetworkPolicy",
     "CiliumClusterwideNetworkPolicy",
     "GlobalNetworkPolicy",
 )
+_TIER_READERS = {
+    cluster.KIND: cluster.read_cluster_network_policy,
+    admin.KIND: admin.read_admin_network_policy,
+    admin.BASELINE_KIND: admin.read_baseline_admin_network_policy,
+}
 _DOCUMENT_KEYS = ("apiVersion", "kind", "metadata", "spec")
 _METADATA_KEYS = (
     "name",
@@ -63,13 +72,16 @@ def parse(text: str, file: str) -> tuple[Policy, ...]:
                 with problems.collected():
                     policies.append(_document(node))
     with problems.collected():
-        check_names(policies)
+        check_together(policies)
     problems.raise_any()
     return tuple(policies)
 
 
-def check_names(policies: list[Policy]) -> None:
-    """Raise InvalidPolicies where two documents of one kind and namespace have one name."""
+def check_together(policies: Sequence[Policy]) -> None:
+    """Raise InvalidPolicies for documents that can not stand side by side.
+
+    Two of one kind and namespace with one name, or two of one tier and priority that disagree.
+    """
     problems = Problems()
     seen: dict[tuple[str, str | None, str], Policy] = {}
     for policy in policies:
@@ -81,6 +93,7 @@ def check_names(policies: list[Policy]) -> None:
                     f"{policy.title} stands twice; the first is at {first.place}",
                     "give one of the two another name",
                 )
+    problems.found.extend(islice(conflicts(policies), MAX_PROBLEMS))
     problems.raise_any()
 
 
@@ -106,7 +119,7 @@ def _kind_of(node: Node) -> str | None:
 def _document(node: Node) -> Policy:
     entries = fields.mapping(node, "the document")
     kind = _check_kind(node, entries)
-    allowed = (*_DOCUMENT_KEYS, "status") if kind == "NetworkPolicy" else _DOCUMENT_KEYS
+    allowed = _DOCUMENT_KEYS if kind == "Segment" else (*_DOCUMENT_KEYS, "status")
     fields.mapping(node, f"the {kind}", allowed)
     problems = Problems()
     metadata = None
@@ -117,6 +130,13 @@ def _document(node: Node) -> Policy:
             raise invalid(node.place, f"the {kind} has no spec", "add spec: with its rules")
     problems.raise_any()
     assert metadata is not None
+    if kind in _TIER_READERS:
+        return _TIER_READERS[kind](
+            entries["spec"],
+            name=metadata.name,
+            mode=metadata.mode or Mode.ENFORCE,
+            place=node.place,
+        )
     if kind == "NetworkPolicy":
         return read_network_policy(
             entries["spec"],
@@ -175,8 +195,21 @@ def _metadata(document: Node, node: Node | None, kind: str) -> _Metadata:
     if "name" not in entries:
         raise invalid(node.place, "metadata has no name", "add name: web, say")
     name = fields.name(entries["name"], "metadata.name")
+    if kind == admin.BASELINE_KIND and name != admin.BASELINE_NAME:
+        raise invalid(
+            entries["name"].place,
+            f"there is one {kind}, and its name is not {entries['name'].shown}",
+            f"write name: {admin.BASELINE_NAME}; a {cluster.KIND} may have any name",
+        )
     namespace = None
     if "namespace" in entries:
+        if kind in _TIER_READERS:
+            raise invalid(
+                entries["namespace"].place,
+                f"a {kind} is of no namespace",
+                f"leave it out, and say in subject: {{namespaces: {{matchLabels:"
+                f" {{{fields.NAMESPACE_NAME}: {entries['namespace'].shown}}}}}}}",
+            )
         namespace = fields.name(entries["namespace"], "metadata.namespace")
     annotations = {}
     if "annotations" in entries:

@@ -1,11 +1,13 @@
 """`decide`: what every policy means. Compiler, matrix, replay and explainer are held to this.
 
-The order of judgement, for each end on its own: a workload reaches itself; an unexpired exception
-permits; a Segment's deny denies; any allow permits; an isolated direction denies; else the call is
-allowed. Both ends must permit: the source its egress, the destination its ingress.
+The order of judgement, for each end on its own: a workload reaches itself; the first rule of the
+Admin tier that matches decides, unless it passes; an unexpired exception permits; a Segment's deny
+denies; any allow permits; an isolated direction denies; the first rule of the Baseline tier that
+matches decides, unless it passes; else the call is allowed. Both ends must permit: the source its
+egress, the destination its ingress.
 
 `Judge` prepares documents and world once and answers many questions; its answers depend on
-nothing but its arguments, and not on the order of documents or rules.
+nothing but its arguments, and not on the order of documents, nor on that of rules in the middle.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from netwatch.model.workload import Workload
+from netwatch.policy.clauses import Face, Side, decides, first, in_order, ranked
 from netwatch.policy.ir import (
     Action,
     Decision,
     Mode,
     Party,
-    Place,
     Policy,
     World,
 )
@@ -32,25 +34,13 @@ from netwatch.policy.judgement import (
     denied,
     title,
 )
-from netwatch.policy.match import governs, is_host, port_matches
+from netwatch.policy.match import covers, is_host
 from netwatch.policy.peers import Peers
 
 ENFORCED = frozenset({Mode.ENFORCE})
 STAGED = frozenset({Mode.ENFORCE, Mode.STAGE})
 MAX_REMEMBERED = 200_000
 """Parties kept ready; beyond it they are computed anew, as are the pairs below."""
-MAX_MET = 4_096
-"""Kinds of parties whose clauses are kept ready for the workloads of one group."""
-
-_STRICTNESS = (
-    None,
-    "encrypted",
-    "tls>=1.0",
-    "tls>=1.1",
-    "tls>=1.2",
-    "tls>=1.3",
-    "link-encrypted",
-)
 
 
 def decide(
@@ -85,68 +75,12 @@ def isolation(
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidates:
-    """The clauses of one workload that one peer meets, whatever the port."""
-
-    exceptions: tuple[Clause, ...]
-    denies: tuple[Clause, ...]
-    allows: tuple[Clause, ...]
-
-
-class _Side:
-    """One direction of all workloads that the same documents govern: clauses by peer."""
-
-    def __init__(self, clauses: Iterable[tuple[Clause, frozenset[int]]]) -> None:
-        self._anyone: list[Clause] = []
-        self._by_peer: dict[int, list[Clause]] = {}
-        for clause, peers in clauses:
-            if not peers:
-                self._anyone.append(clause)
-            for peer in peers:
-                self._by_peer.setdefault(peer, []).append(clause)
-        self._peers = frozenset(self._by_peer)
-        self._met: dict[int, _Candidates] = {}
-        self._stranger = _sorted(self._anyone)
-
-    def candidates(self, face: _Face) -> _Candidates:
-        """The clauses that a party of this face meets, in order."""
-        if self._peers.isdisjoint(face.peers):
-            return self._stranger
-        known = self._met.get(face.number)
-        if known is None:
-            met = [c for peer in face.peers for c in self._by_peer.get(peer, ())]
-            known = _sorted([*self._anyone, *met])
-            if len(self._met) >= MAX_MET:
-                self._met.clear()
-            self._met[face.number] = known
-        return known
-
-
-def _sorted(clauses: Iterable[Clause]) -> _Candidates:
-    met = {clause.rank: clause for clause in clauses}
-    ordered = [met[rank] for rank in sorted(met)]
-    return _Candidates(
-        tuple(c for c in ordered if c.rule.exception),
-        tuple(c for c in ordered if c.rule.action is Action.DENY),
-        tuple(c for c in ordered if c.rule.action is Action.ALLOW),
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class _Group:
     """What the same set of governing documents means, for each direction."""
 
     isolation: Isolation
-    ingress: _Side
-    egress: _Side
-
-
-@dataclass(frozen=True, slots=True)
-class _Face:
-    """The set of peers that a party is; parties that look alike to every rule share it."""
-
-    number: int
-    peers: frozenset[int]
+    ingress: Side
+    egress: Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +90,7 @@ class _Standing:
     party: Party
     title: str
     host: bool
-    face: _Face
+    face: Face
     group: _Group | None
 
 
@@ -172,7 +106,8 @@ class Judge:
         self._by_namespace: dict[str | None, list[int]] = {}
         for number, policy in enumerate(self.policies):
             self._by_namespace.setdefault(policy.namespace, []).append(number)
-        self._clauses = _ranked(self.policies)
+        self._covering: dict[str, list[int]] = {}
+        self._clauses = ranked(self.policies)
         self._clause_peers = {
             clause.rank: frozenset(
                 self._peers.number(clause.policy.namespace, peer) for peer in clause.rule.peers
@@ -180,7 +115,7 @@ class Judge:
             for clauses in self._clauses
             for clause in (*clauses.ingress, *clauses.egress)
         }
-        self._faces: dict[frozenset[int], _Face] = {}
+        self._faces: dict[frozenset[int], Face] = {}
         self._groups: dict[tuple[int, ...], _Group] = {}
         self._workloads: dict[tuple[int, str | None, bool], _Standing] = {}
         self._others: dict[tuple[str | None, bool], _Standing] = {}
@@ -206,6 +141,21 @@ class Judge:
         """Who isolates this workload."""
         group = self._standing(Party(workload)).group
         return group.isolation if group else Isolation()
+
+    def clauses(self, direction: Direction, workload: Workload) -> tuple[Clause, ...]:
+        """Every rule of one direction of this workload, in the order of judgement."""
+        chosen = self._governing(workload) if not workload.host_network else ()
+        found = [
+            clause
+            for number in chosen
+            for clause in (
+                self._clauses[number].ingress
+                if direction is Direction.INGRESS
+                else self._clauses[number].egress
+            )
+        ]
+        met = in_order(found)
+        return (*met.admin, *met.exceptions, *met.denies, *met.allows, *met.baseline)
 
     def side(
         self,
@@ -240,14 +190,20 @@ class Judge:
         else:
             side, isolating = group.egress, group.isolation.egress
         met = side.candidates(other.face)
-        if met.exceptions and (found := _first(met.exceptions, protocol, port, target, now)):
+        if met.admin and (found := decides(met.admin, protocol, port, target, now)):
+            return Judgement(found.rule.action is Action.ALLOW, found, isolating)
+        if met.exceptions and (found := first(met.exceptions, protocol, port, target, now)):
             return Judgement(True, found, isolating)
-        if met.denies and (found := _first(met.denies, protocol, port, target, now)):
+        if met.denies and (found := first(met.denies, protocol, port, target, now)):
             return Judgement(False, found, isolating)
-        if met.allows and (found := _first(met.allows, protocol, port, target, now)):
+        if met.allows and (found := first(met.allows, protocol, port, target, now)):
             return Judgement(True, found, isolating)
-        implicit = other.host and direction is Direction.INGRESS and _only_upstream(isolating)
-        return Judgement(implicit or not isolating, None, isolating)
+        if isolating:
+            implicit = other.host and direction is Direction.INGRESS and _only_upstream(isolating)
+            return Judgement(implicit, None, isolating)
+        if met.baseline and (found := decides(met.baseline, protocol, port, target, now)):
+            return Judgement(found.rule.action is Action.ALLOW, found, isolating)
+        return _OPEN
 
     def _standing(self, party: Party) -> _Standing:
         """The party as the rules see it, remembered."""
@@ -272,13 +228,12 @@ class Judge:
     def _stand(self, party: Party) -> _Standing:
         host = is_host(party)
         peers = self._peers.of(party)
-        face = self._faces.setdefault(peers, _Face(len(self._faces), peers))
+        face = self._faces.setdefault(peers, Face(len(self._faces), peers))
         group = self._group(party.workload) if party.workload and not host else None
         return _Standing(party, title(party), host, face, group)
 
     def _group(self, workload: Workload) -> _Group:
-        near = self._by_namespace.get(workload.namespace, []) + self._by_namespace.get(None, [])
-        chosen = tuple(sorted(i for i in near if governs(self.policies[i], workload)))
+        chosen = self._governing(workload)
         known = self._groups.get(chosen)
         if known is None:
             policies = [self.policies[i] for i in chosen]
@@ -292,58 +247,36 @@ class Judge:
             )
         return known
 
-    def _side(self, clauses: Iterable[Clause]) -> _Side:
-        return _Side((clause, self._clause_peers[clause.rank]) for clause in clauses)
+    def _governing(self, workload: Workload) -> tuple[int, ...]:
+        labels = workload.label_values()
+        near = self._near(workload.namespace)
+        return tuple(i for i in near if self.policies[i].subject.matches(labels))
+
+    def _near(self, namespace: str) -> list[int]:
+        """The documents about this namespace, remembered."""
+        known = self._covering.get(namespace)
+        if known is None:
+            known = sorted(
+                number
+                for number in (
+                    *self._by_namespace.get(namespace, ()),
+                    *self._by_namespace.get(None, ()),
+                )
+                if covers(self.policies[number], namespace, self.world)
+            )
+            self._covering[namespace] = known
+        return known
+
+    def _side(self, clauses: Iterable[Clause]) -> Side:
+        return Side((clause, self._clause_peers[clause.rank]) for clause in clauses)
 
 
 _OPEN = Judgement(True, None, ())
 
 
-@dataclass(frozen=True, slots=True)
-class _Clauses:
-    """The clauses of one document."""
-
-    ingress: tuple[Clause, ...]
-    egress: tuple[Clause, ...]
-
-
 def _order(policy: Policy) -> tuple[str, str, str, str, int, int]:
-    return policy.kind, policy.namespace or "", policy.name, *_spot(policy.place)
-
-
-def _spot(place: Place) -> tuple[str, int, int]:
-    return place.file, place.line, place.column
-
-
-def _ranked(policies: Sequence[Policy]) -> list[_Clauses]:
-    """Every rule with its rank: the least demanding first, then by document and place."""
-    flat = [
-        (_STRICTNESS.index(rule.obligation), number, ingress, rule)
-        for number, policy in enumerate(policies)
-        for ingress, rules in ((True, policy.ingress), (False, policy.egress))
-        for rule in rules
-    ]
-    flat.sort(key=lambda item: (item[0], item[1], _spot(item[3].place)))
-    sides: list[tuple[list[Clause], list[Clause]]] = [([], []) for _ in policies]
-    for rank, (_, number, ingress, rule) in enumerate(flat):
-        sides[number][0 if ingress else 1].append(Clause(rank, policies[number], rule))
-    return [_Clauses(tuple(ingress), tuple(egress)) for ingress, egress in sides]
-
-
-def _first(
-    clauses: tuple[Clause, ...], protocol: str, port: int | None, target: Workload | None, now: int
-) -> Clause | None:
-    """The first clause that has not expired and whose ports hold."""
-    for clause in clauses:
-        rule = clause.rule
-        if rule.expires is not None and now >= rule.expires:
-            continue
-        if not rule.ports:
-            return clause
-        for spec in rule.ports:
-            if port_matches(spec, protocol, port, destination=target):
-                return clause
-    return None
+    place = policy.place
+    return policy.kind, policy.namespace or "", policy.name, place.file, place.line, place.column
 
 
 def _only_upstream(isolating: tuple[Policy, ...]) -> bool:

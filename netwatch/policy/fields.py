@@ -19,12 +19,16 @@ from netwatch.policy.nodes import Kind, Node, invalid, shorten
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
+LOWER = {name: name.lower() for name in PROTOCOLS}
+"""How the Kubernetes API spells protocols, and how netwatch does."""
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 MAX_PROBLEMS = 20
 """More than a screen of errors helps nobody."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\Z")
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*\Z")
+_PREFIX_LENGTH = re.compile(r"[^/]*(/[0-9]{1,3})?\Z")
+_MAPPED = ipaddress.ip_network("::ffff:0:0/96")
 _LABEL_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9_.-]+\Z")
 
 
@@ -182,12 +186,18 @@ def match_labels(node: Node, what: str) -> tuple[Requirement, ...]:
 
 
 def network(node: Node, what: str, *, strict: bool) -> Network:
-    """A CIDR, or one address. With `strict` no bit of the host part may be set."""
+    """A CIDR. With `strict` no bit of the host part may be set, and one address is a network too.
+
+    Without it, it is what the Kubernetes API takes: a prefix length must be there.
+    """
     text = string(node, what, "10.0.0.0/8")
     try:
-        if "%" in text:
-            raise ValueError("an interface means nothing in a policy")
-        return ipaddress.ip_network(text, strict=strict)
+        if "%" in text or not _PREFIX_LENGTH.match(text) or not (strict or "/" in text):
+            raise ValueError("an interface or a mask means nothing in a policy")
+        found = ipaddress.ip_network(text, strict=strict)
+        if found.version == 6 and _inside(found, _MAPPED):
+            raise ValueError("no packet has an IPv4 address in its IPv6 form")
+        return found
     except ValueError:
         raise invalid(
             node.place, f"{what} is {node.shown}, which is no network", _network_hint(text)
@@ -197,9 +207,13 @@ def network(node: Node, what: str, *, strict: bool) -> Network:
 def _network_hint(text: str) -> str:
     text = text.partition("%")[0]
     try:
-        return f"did you mean {ipaddress.ip_network(text, strict=False)}?"
+        found = ipaddress.ip_network(text, strict=False)
     except ValueError:
         return "write it like 10.0.0.0/8 or 2001:db8::/32"
+    if found.version == 6 and _inside(found, _MAPPED):
+        inner = ipaddress.IPv4Address(int(found.network_address) & 0xFFFFFFFF)
+        return f"did you mean {inner}/{found.prefixlen - 96}?"
+    return f"did you mean {found}?"
 
 
 def network_peer(cidr: Node, excepts: Node | None, *, strict: bool) -> NetworkPeer:
@@ -218,10 +232,7 @@ def network_peer(cidr: Node, excepts: Node | None, *, strict: bool) -> NetworkPe
     return NetworkPeer(str(outer), tuple(inner))
 
 
-def _inside(
-    part: Network,
-    outer: Network,
-) -> bool:
+def _inside(part: Network, outer: Network) -> bool:
     first, last = int(outer.network_address), int(outer.broadcast_address)
     return first <= int(part.network_address) <= int(part.broadcast_address) <= last
 
@@ -258,6 +269,33 @@ def number(node: Node, what: str) -> int:
             node.place, f"{what} is {node.shown}, but must be a number", "for example 443"
         )
     return port_number(node.text, node, what)
+
+
+def whole(node: Node, what: str, first: int, last: int) -> int:
+    """A whole number from `first` to `last`."""
+    if (
+        node.kind is not Kind.NUMBER
+        or not re.fullmatch(r"0|[1-9][0-9]{0,8}", node.text)
+        or not first <= int(node.text) <= last
+    ):
+        raise invalid(
+            node.place,
+            f"{what} is {node.shown}, but must be a whole number from {first} to {last}",
+            f"for example {what}: {(first + last) // 2}",
+        )
+    return int(node.text)
+
+
+def start_and_end(entries: Mapping[str, Node], node: Node, what: str) -> tuple[int, int]:
+    """`start` and `end` of a range of ports, which the API wants to differ."""
+    for needed in ("start", "end"):
+        if needed not in entries:
+            raise invalid(node.place, f"{what} has no {needed}", "write {start: 8000, end: 8010}")
+    first, last = (number(entries[key], key) for key in ("start", "end"))
+    if first >= last:
+        hint = "start must be the smaller one; of one port write the number"
+        raise invalid(node.place, f"{what} goes from {first} to {last}", hint)
+    return first, last
 
 
 def port_range(first: int, last: int, node: Node) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from netwatch.model.errors import InvalidDocument
-from netwatch.policy.document import check_names, parse
+from netwatch.policy.document import check_together, parse
 from netwatch.policy.fields import Problems
 from netwatch.policy.ir import Policy
 from netwatch.policy.nodes import MAX_CHARACTERS
@@ -27,7 +27,7 @@ def read_policies(paths: Sequence[Path]) -> tuple[Policy, ...]:
         with problems.collected():
             policies.extend(parse(read_text(file), str(file)))
     problems.raise_any()
-    check_names(policies)
+    check_together(policies)
     return tuple(policies)
 
 

@@ -1,4 +1,4 @@
-"""What every policy document becomes: one form for Segment, NetworkPolicy and, later, the tiers.
+"""What every policy document becomes: one form for Segment, NetworkPolicy and the tiers.
 
 `evaluate.decide` gives this form its meaning; the compiler, the linter and the explainer read the
 same form. Nothing here knows YAML, and nothing here knows iptables.
@@ -106,7 +106,17 @@ class InternetPeer:
     """
 
 
-PeerSpec = WorkloadPeer | NetworkPeer | HostPeer | InternetPeer
+@dataclass(frozen=True, slots=True)
+class NamePeer:
+    """The addresses that the world knows for a DNS name: lower case, without the last dot.
+
+    `*.example.com` stands for every name below example.com, and not for example.com itself.
+    """
+
+    name: str
+
+
+PeerSpec = WorkloadPeer | NetworkPeer | HostPeer | InternetPeer | NamePeer
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +132,20 @@ class PortSpec:
     name: str | None = None
 
 
+class Tier(StrEnum):
+    """Where a document judges: before, among or after what namespaces say of themselves.
+
+    NetworkPolicy and Segment are the middle, where order never matters. In the other two the
+    first rule that matches decides, by priority and then by order in the document.
+    """
+
+    ADMIN = "admin"
+    MIDDLE = "middle"
+    BASELINE = "baseline"
+
+
 class Action(StrEnum):
-    """What a rule says. Accept and Pass belong to the tiers of ClusterNetworkPolicy."""
+    """What a rule says; Pass, in the tiers around the middle: the next tier decides."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -152,7 +174,10 @@ class Policy:
     """One document. `namespace` None means it governs every namespace (`scope: all`).
 
     `isolates_ingress` and `isolates_egress`: a workload that it selects is isolated in that
-    direction, so that what no rule allows is denied. `kind` is the document's own.
+    direction, so that what no rule allows is denied. `kind` is the document's own. `namespaces`
+    narrows a document of every namespace to those with such labels; `priority`, 0 first, orders
+    the documents of one tier. `ignored` are rules that are written and mean nothing: those of a
+    direction that policyTypes leaves out.
     """
 
     kind: str
@@ -165,10 +190,16 @@ class Policy:
     isolates_egress: bool = False
     ingress: tuple[Rule, ...] = ()
     egress: tuple[Rule, ...] = ()
+    tier: Tier = Tier.MIDDLE
+    priority: int = 0
+    namespaces: Selector = EVERYTHING
+    ignored: tuple[Rule, ...] = ()
 
     @property
     def title(self) -> str:
-        """`Segment shop/web`: how messages name the document."""
+        """`Segment shop/web`, `ClusterNetworkPolicy web`: how messages name the document."""
+        if self.tier is not Tier.MIDDLE:
+            return f"{self.kind} {self.name}"
         return f"{self.kind} {self.namespace or '*'}/{self.name}"
 
 
@@ -189,13 +220,15 @@ class Party:
 class World:
     """Everything a policy can select: workloads, and the labels of their namespaces.
 
-    `networks` (CIDRs that this fleet manages) and `host_addresses` are not the internet.
+    `networks` (CIDRs that this fleet manages) and `host_addresses` are not the internet. `names`
+    gives the addresses that DNS names are known to have; a name that is not there matches nobody.
     """
 
     workloads: tuple[Workload, ...] = ()
     namespaces: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     networks: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def namespace_labels(self, name: str) -> dict[str, str]:
         """The labels of a namespace; `kubernetes.io/metadata.name` is always among them."""

@@ -5,19 +5,19 @@ A finding ends `policy check` with 3; a warning is only said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from netwatch.policy.conflicts import contradicts, covers_rule
 from netwatch.policy.ir import (
     Action,
+    NamePeer,
     NetworkPeer,
-    Operator,
     PeerSpec,
     Place,
     Policy,
-    PortSpec,
     Rule,
-    Selector,
+    Tier,
     WorkloadPeer,
 )
 from netwatch.policy.match import port_matches
@@ -40,14 +40,15 @@ def lint(policies: Sequence[Policy], *, now: int) -> tuple[Remark, ...]:
     for policy in policies:
         remarks.extend(_on_document(policy))
         for rules in (policy.ingress, policy.egress):
-            remarks.extend(_covered(rules))
+            middle = policy.tier is Tier.MIDDLE
+            remarks.extend(_covered(rules) if middle else _unreachable(rules))
             for rule in rules:
                 remarks.extend(_on_rule(policy, rule, now))
     return tuple(sorted(remarks, key=lambda r: (r.place.file, r.place.line, r.code)))
 
 
 def _on_document(policy: Policy) -> Iterator[Remark]:
-    if _contradicts(policy.subject):
+    if contradicts(policy.subject) or contradicts(policy.namespaces):
         yield Remark(
             "governs-nobody",
             "finding",
@@ -63,6 +64,14 @@ def _on_document(policy: Policy) -> Iterator[Remark]:
             f"{policy.title} has no rule and isolates nothing",
             "add rules, or ingress: isolated",
             policy.place,
+        )
+    for rule in policy.ignored:
+        yield Remark(
+            "ignored",
+            "finding",
+            f"policyTypes of {policy.title} leaves this rule's direction out, so it means nothing",
+            "add the direction to policyTypes, or remove the rule",
+            rule.place,
         )
     for word, isolated, rules in (
         ("ingress", policy.isolates_ingress, policy.ingress),
@@ -96,7 +105,7 @@ def _on_rule(policy: Policy, rule: Rule, now: int) -> Iterator[Remark]:
             rule.place,
         )
     if rule.action is Action.ALLOW and not rule.ports and _is_everybody(rule.peers):
-        upstream = policy.kind == "NetworkPolicy"
+        upstream = policy.kind != "Segment"
         if upstream or rule.because is None:
             yield Remark(
                 "too-wide",
@@ -105,6 +114,15 @@ def _on_rule(policy: Policy, rule: Rule, now: int) -> Iterator[Remark]:
                 "name peers or ports" if upstream else "name peers or ports, or say because",
                 rule.place,
             )
+    if any(isinstance(peer, NamePeer) for peer in rule.peers):
+        yield Remark(
+            "needs-names",
+            "warning",
+            "this rule matches only addresses that its DNS names are known to have,"
+            " and a host that knows none lets nobody through by it",
+            "where names are not learned, name networks",
+            rule.place,
+        )
     for peer in rule.peers:
         if isinstance(peer, WorkloadPeer) and _matches_nobody(peer):
             yield Remark(
@@ -124,23 +142,9 @@ def _is_everybody(peers: Sequence[PeerSpec]) -> bool:
 
 
 def _matches_nobody(peer: WorkloadPeer) -> bool:
-    return _contradicts(peer.workloads) or (
-        peer.namespaces is not None and _contradicts(peer.namespaces)
+    return contradicts(peer.workloads) or (
+        peer.namespaces is not None and contradicts(peer.namespaces)
     )
-
-
-def _contradicts(selector: Selector) -> bool:
-    """Whether the conditions on some one key exclude each other."""
-    for key in {requirement.key for requirement in selector.requirements}:
-        present = [r for r in selector.requirements if r.key == key]
-        listed = [r.values for r in present if r.operator is Operator.IN]
-        needs = bool(listed) or any(r.operator is Operator.EXISTS for r in present)
-        if needs and any(r.operator is Operator.DOES_NOT_EXIST for r in present):
-            return True
-        refused = {v for r in present if r.operator is Operator.NOT_IN for v in r.values}
-        if listed and not frozenset.intersection(*listed) - refused:
-            return True
-    return False
 
 
 def _covered(rules: Sequence[Rule]) -> Iterator[Remark]:
@@ -167,29 +171,22 @@ def _covers(wide: Rule, narrow: Rule) -> bool:
         return False
     if narrow.action is Action.DENY and wide.action is Action.ALLOW:
         return False
-    if wide.obligation not in (None, narrow.obligation):
-        return False
-    if wide.peers and not (narrow.peers and set(narrow.peers) <= set(wide.peers)):
-        return False
-    return not wide.ports or (
-        bool(narrow.ports) and all(_port_in(spec, wide.ports) for spec in narrow.ports)
-    )
+    return wide.obligation in (None, narrow.obligation) and covers_rule(wide, narrow)
 
 
-def _port_in(spec: PortSpec, ports: Iterable[PortSpec]) -> bool:
-    return any(_includes(other, spec) for other in ports)
-
-
-def _includes(wide: PortSpec, narrow: PortSpec) -> bool:
-    if wide == narrow:
-        return True
-    if wide.protocol not in (None, narrow.protocol) or wide.name is not None:
-        return False
-    if wide.first is None:
-        return True
-    if narrow.first is None:
-        return False
-    return wide.first <= narrow.first and (narrow.last or narrow.first) <= (wide.last or 0)
+def _unreachable(rules: Sequence[Rule]) -> Iterator[Remark]:
+    """Rules of a tier that never decide, because one before them decides all that they mean."""
+    for index, rule in enumerate(rules):
+        for earlier in rules[:index]:
+            if covers_rule(earlier, rule):
+                yield Remark(
+                    "unreachable",
+                    "finding",
+                    f"this rule never decides, because the rule at {earlier.place} comes first",
+                    "remove it, or move it up",
+                    rule.place,
+                )
+                break
 
 
 def _without_dns(policies: Sequence[Policy]) -> Iterator[Remark]:

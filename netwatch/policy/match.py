@@ -7,6 +7,7 @@ from netwatch.policy import networks
 from netwatch.policy.ir import (
     HostPeer,
     InternetPeer,
+    NamePeer,
     NetworkPeer,
     Party,
     PeerSpec,
@@ -16,11 +17,24 @@ from netwatch.policy.ir import (
 )
 
 
-def governs(policy: Policy, workload: Workload) -> bool:
+def governs(policy: Policy, workload: Workload, world: World) -> bool:
     """Whether the document selects this workload. What shares the host's network is the host."""
-    if workload.host_network or policy.namespace not in (None, workload.namespace):
+    return not workload.host_network and selects(policy, workload, world)
+
+
+def selects(policy: Policy, workload: Workload, world: World) -> bool:
+    """Whether namespace and labels are those that the document is about."""
+    return covers(policy, workload.namespace, world) and policy.subject.matches(
+        workload.label_values()
+    )
+
+
+def covers(policy: Policy, namespace: str, world: World) -> bool:
+    """Whether the document is about workloads of this namespace."""
+    if policy.namespace not in (None, namespace):
         return False
-    return policy.subject.matches(workload.label_values())
+    wanted = policy.namespaces
+    return not wanted.requirements or wanted.matches(world.namespace_labels(namespace))
 
 
 def address_of(party: Party) -> str | None:
@@ -43,6 +57,9 @@ def peer_matches(peer: PeerSpec, namespace: str | None, world: World, party: Par
         case NetworkPeer():
             address = address_of(party)
             return address is not None and networks.holds(peer, address)
+        case NamePeer():
+            address = address_of(party)
+            return address is not None and networks.known_as(peer, address, world)
         case InternetPeer():
             if party.workload is not None or party.host or party.address is None:
                 return False

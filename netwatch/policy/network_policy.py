@@ -24,7 +24,6 @@ from netwatch.policy.ir import (
 )
 from netwatch.policy.nodes import Node, invalid
 
-_PROTOCOLS = {name: name.lower() for name in fields.PROTOCOLS}
 _OPERATORS = tuple(operator.value for operator in Operator)
 
 
@@ -50,6 +49,7 @@ def read_network_policy(
         types = _types(entries.get("policyTypes"), has_egress=bool(egress))
     problems.raise_any()
     isolates_ingress, isolates_egress = "Ingress" in types, "Egress" in types
+    ignored = (*(() if isolates_ingress else ingress), *(() if isolates_egress else egress))
     return Policy(
         "NetworkPolicy",
         name,
@@ -61,6 +61,7 @@ def read_network_policy(
         isolates_egress=isolates_egress,
         ingress=ingress if isolates_ingress else (),
         egress=egress if isolates_egress else (),
+        ignored=ignored,
     )
 
 
@@ -175,7 +176,7 @@ def _ip_block(node: Node) -> NetworkPeer:
 
 def _port(node: Node) -> PortSpec:
     entries = fields.mapping(node, "the port", ("protocol", "port", "endPort"))
-    protocol = fields.protocol(entries.get("protocol"), known=_PROTOCOLS)
+    protocol = fields.protocol(entries.get("protocol"), known=fields.LOWER)
     end = entries.get("endPort")
     if "port" not in entries:
         if end is not None:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 
-from netwatch.policy.ir import NetworkPeer, World
+from netwatch.policy.ir import NamePeer, NetworkPeer, World
 
 NOT_INTERNET = (
     "0.0.0.0/8",
@@ -45,6 +45,23 @@ def holds(peer: NetworkPeer, address: str) -> bool:
 def _within(number: int, version: int, network: str) -> bool:
     family, first, last = span(network)
     return family == version and first <= number <= last
+
+
+def addresses_of(peer: NamePeer, world: World) -> tuple[str, ...]:
+    """Every address that the world knows for the name, or for the names below a wildcard."""
+    below = peer.name[1:] if peer.name.startswith("*.") else None
+    return tuple(
+        address
+        for name, addresses in world.names
+        if (name.endswith(below) and name != below if below else name == peer.name)
+        for address in addresses
+    )
+
+
+def known_as(peer: NamePeer, address: str, world: World) -> bool:
+    """Whether the world knows this address for the name."""
+    spot = span(address)
+    return any(span(known) == spot for known in addresses_of(peer, world))
 
 
 class Outside:

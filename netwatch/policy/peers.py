@@ -1,7 +1,7 @@
 """Which peers of all rules a party is, without asking every rule.
 
-A selector that demands `key=value` is looked up by that pair; only the rest is compared one by
-one. A test holds this to `match.peer_matches`, which gives the meaning.
+A selector of workloads, or else of namespaces, that demands `key=value` is looked up by that pair;
+only the rest is compared one by one. A test holds this to `match.peer_matches`, the meaning.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Peers:
         self._outside = Outside(world)
         self._numbers: dict[tuple[str | None, PeerSpec], int] = {}
         self._by_pair: dict[_Pair, list[_Entry]] = {}
+        self._by_space: dict[_Pair, list[_Entry]] = {}
         self._by_scan: list[_Entry] = []
         self._others: list[tuple[int, PeerSpec]] = []
 
@@ -47,9 +48,12 @@ class Peers:
             return number
         entry = (number, namespace, peer)
         pairs = tuple(demanded(peer.workloads))
+        spaces = () if pairs or peer.namespaces is None else tuple(demanded(peer.namespaces))
         for pair in pairs:
             self._by_pair.setdefault(pair, []).append(entry)
-        if not pairs:
+        for pair in spaces:
+            self._by_space.setdefault(pair, []).append(entry)
+        if not pairs and not spaces:
             self._by_scan.append(entry)
         return number
 
@@ -74,6 +78,8 @@ class Peers:
         entries = [*self._by_scan]
         for pair in labels.items():
             entries.extend(self._by_pair.get(pair, ()))
+        for pair in own.items():
+            entries.extend(self._by_space.get(pair, ()))
         for number, namespace, peer in entries:
             if peer.namespaces is None:
                 near = namespace in (None, workload.namespace)

@@ -21,7 +21,8 @@ def parse_world(text: str, file: str) -> World:
 
     `{"namespaces": {"x": {"label": "value"}}, "workloads": [{"namespace": "x", "name": "a",
     "labels": {}, "addresses": ["198.18.0.1"], "ports": [{"port": 80, "protocol": "TCP",
-    "name": "http"}]}], "networks": [], "host_addresses": []}`; only `workloads` must be there.
+    "name": "http"}]}], "networks": [], "host_addresses": [], "names": {"api.example.com":
+    ["203.0.113.7"]}}`; only `workloads` must be there.
     """
     return _Reader(file).world(_load(text, file))
 
@@ -50,7 +51,7 @@ class _Reader:
         self._file = file
 
     def world(self, data: Any) -> World:
-        known = ("namespaces", "workloads", "networks", "host_addresses")
+        known = ("namespaces", "workloads", "networks", "host_addresses", "names")
         entries = self._mapping(data, "the world", known)
         if "workloads" not in entries:
             raise self._wrong("the world", "has no workloads", 'add "workloads": []')
@@ -72,6 +73,10 @@ class _Reader:
             ),
             self._networks(entries.get("networks", []), "networks"),
             self._addresses(entries.get("host_addresses", []), "host_addresses"),
+            tuple(
+                (name.lower().rstrip("."), self._addresses(known, f"names.{name}"))
+                for name, known in self._mapping(entries.get("names", {}), "names").items()
+            ),
         )
 
     def _workload(self, data: Any, where: str) -> Workload:

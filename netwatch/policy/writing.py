@@ -20,6 +20,7 @@ from netwatch.policy.ir import (
     Action,
     HostPeer,
     InternetPeer,
+    NamePeer,
     NetworkPeer,
     Operator,
     PeerSpec,
@@ -70,11 +71,11 @@ def _segment(policy: Policy) -> dict[str, Any]:
     if policy.namespace is None:
         spec["scope"] = "all"
     spec["governs"] = "all" if policy.subject == EVERYTHING else labels_of(policy.subject)
-    for word, isolated, rules in (
+    for word, isolated, given in (
         ("ingress", policy.isolates_ingress, policy.ingress),
         ("egress", policy.isolates_egress, policy.egress),
     ):
-        if isolated != bool(rules):
+        if isolated != bool(given):
             spec[word] = "isolated" if isolated else "open"
     rules = [
         *(segment_rule(rule, ingress=True) for rule in policy.ingress),
@@ -135,6 +136,8 @@ def _peer(peer: PeerSpec) -> Any:
             return peer.cidr
         case WorkloadPeer():
             return _workload_peer(peer)
+        case NamePeer():
+            raise NetwatchError(f"a Segment has no DNS names: {peer.name}", "keep its own kind")
 
 
 def _workload_peer(peer: WorkloadPeer) -> Any:
@@ -206,7 +209,7 @@ def _network_policy(policy: Policy) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": policy.name, "namespace": policy.namespace}
     if str(policy.mode) != "enforce":
         metadata["annotations"] = {MODE_ANNOTATION: str(policy.mode)}
-    types = []
+    types: list[str] = []
     spec: dict[str, Any] = {"podSelector": _selector(policy.subject), "policyTypes": types}
     for word, isolated, key, rules in (
         ("Ingress", policy.isolates_ingress, "from", policy.ingress),

@@ -13,8 +13,7 @@ import time
 
 from netwatch.enforce import kernel
 from netwatch.enforce.compile import compile
-from netwatch.enforce.plan import NOTHING, Plan, plan
-from netwatch.enforce.sets import restore_sets
+from netwatch.enforce.plan import NOTHING, plan
 from netwatch.model.snapshot import Network, Snapshot
 from netwatch.model.workload import Label, Workload
 from netwatch.policy.ir import (
@@ -74,9 +73,7 @@ def document() -> Policy:
 
 def clear(backend: str) -> None:
     """As before: nothing of ours."""
-    todo = plan(NOTHING, kernel.read(backend))
-    kernel.carry_out(Plan(rules=todo.rules), backend)
-    restore_sets(todo.after)
+    kernel.carry_out(plan(NOTHING, kernel.read(backend)), backend)
 
 
 def cold(backend: str, snapshot: Snapshot) -> dict[str, float]:

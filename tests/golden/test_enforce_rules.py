@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ EGRESS = policy(
 STAGED = policy(chosen("app", "rogue"), name="staged", mode=Mode.STAGE, isolates_egress=True)
 
 
+def numbered(text: str) -> str:
+    """Digests as numbers in order of appearance: what they hash may gain a field any day."""
+    seen: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"{found[1]}#{seen.setdefault(found[2], len(seen) + 1)}"
+
+    return re.sub(r"(nw:(?:[ADU]:)?|nw-(?:s-)?[bn]-)([0-9a-f]{12}|[0-9a-f]{10})", number, text)
+
+
 @pytest.mark.parametrize(
     ("name", "documents"),
     [
@@ -51,9 +62,8 @@ STAGED = policy(chosen("app", "rogue"), name="staged", mode=Mode.STAGE, isolates
 def test_the_first_apply_says_this(name: str, documents: tuple[Policy, ...]) -> None:
     change = plan(compile(documents, HOST, now=0), Actual())
     families = ((f"# rules, IPv{family}", *lines) for family, lines in change.rules)
-    told = "\n".join(
-        ("# ipset", *change.before, *(line for lines in families for line in lines), "")
-    )
+    lines = ("# ipset", *sorted(change.before), *(line for part in families for line in part), "")
+    told = numbered("\n".join(lines))
     file = FOLDER / f"{name}.txt"
     if os.environ.get("NETWATCH_GOLDEN") == "write":
         file.parent.mkdir(exist_ok=True)

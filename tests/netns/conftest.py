@@ -7,13 +7,17 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.netns.bridges import Net, build, remove
+from tests.netns.running import Up
+
+ERROR_KEYS = {"code", "message", "hint", "file", "line", "column"}
 SHOP = Path(__file__).parents[2] / "netwatch" / "lab" / "shop.yaml"
 # What a namespace has from birth: loopback, and fallback devices of loaded tunnel modules.
 BORN_WITH = {"lo", "tunl0", "gre0", "gretap0", "erspan0", "sit0", "ip6tnl0", "ip_vti0", "ip6gre0"}
@@ -49,16 +53,37 @@ class Said:
         return json.loads(self.out)
 
 
-def run_netwatch(*arguments: str, deadline_s: float = 60.0) -> Said:
-    """Run the program to its end, from outside: as a user does."""
+def run_netwatch(
+    *arguments: str, deadline_s: float = 60.0, through: Sequence[str] = (), **environment: str
+) -> Said:
+    """Run the program to its end, from outside: as a user does, `through` another if need be."""
     done = subprocess.run(
-        [sys.executable, "-m", "netwatch", *arguments],
+        [*through, sys.executable, "-m", "netwatch", *arguments],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=deadline_s,
         check=False,
     )
     return Said(done.returncode, done.stdout, done.stderr)
+
+
+def assert_one_sentence(said: Said, code: int, *words: str) -> None:
+    """One line of ours on stderr with these words, no trace, and that exit code."""
+    assert said.code == code, said
+    (line,) = said.err.splitlines()
+    assert line.startswith("netwatch: "), said.err
+    missing = [word for word in words if word not in line]
+    assert not missing, (missing, line)
+
+
+def assert_one_error(said: Said, code: int, *words: str) -> None:
+    """The same as one JSON object on stdout, with a code, and the remedy in `hint`."""
+    assert_one_sentence(said, code, *words)
+    answer = json.loads(said.out)
+    assert answer["ok"] is False
+    assert set(answer["error"]) == ERROR_KEYS
+    assert answer["error"]["message"] and answer["error"]["hint"]
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +119,28 @@ def shop() -> Iterator[Said]:
     yield said
     down = run_netwatch("lab", "down")
     assert down.code == 0, down.err
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Net]:
+    """Two bridges, three workloads and an uplink, once for all tests of a module."""
+    remove()
+    try:
+        yield build()
+    finally:
+        remove()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    """Start `netwatch up` with more arguments and, by keyword, a changed environment."""
+    running: list[Up] = []
+
+    def start(*arguments: str, **environment: str) -> Up:
+        folder = tmp_path / f"state{len(running)}"
+        running.append(Up(folder, *arguments, **environment))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from netwatch.enforce.compile import world_of
+from netwatch.enforce.ends import world_of
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Workload
 from netwatch.policy.evaluate import Judge

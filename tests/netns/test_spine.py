@@ -6,11 +6,7 @@ import json
 import os
 import random
 import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,6 +17,7 @@ from ruamel.yaml import YAML
 from standardwebhooks import Webhook
 
 from tests.netns.conftest import SHOP, Said, run_netwatch
+from tests.netns.running import Up
 
 pytestmark = pytest.mark.netns
 
@@ -95,60 +92,6 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     yield made
     made.server.shutdown()
     made.server.server_close()
-
-
-class Up:
-    """A running `netwatch up`, asked through its API."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        command = [sys.executable, "-m", "netwatch", "up", "--json", "--listen", "127.0.0.1:0"]
-        self.process = subprocess.Popen(
-            [*command, "--state", str(folder), *arguments], stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        first = json.loads(self.process.stdout.readline())
-        self.url, self.token = first["url"], first["token"]
-
-    def get(self, path: str) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/api/v1/{path}", headers={"Authorization": f"Bearer {self.token}"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-
-    def edges(self) -> dict[Edge, dict[str, Any]]:
-        return seen(self.get("edges?limit=1000")["edges"])
-
-    def wait(self, fact: Callable[[], bool], what: str, *, deadline_s: float = 30.0) -> None:
-        deadline = time.monotonic() + deadline_s
-        while not fact():
-            assert time.monotonic() < deadline, what
-            time.sleep(0.2)
-
-    def ready(self) -> None:
-        """Every host of the lab has an agent that reports."""
-        self.wait(
-            lambda: all(h["last_report"] for h in self.get("hosts")["hosts"]), "no agent reports"
-        )
-
-    def close(self) -> None:
-        self.process.terminate()
-        assert self.process.wait(20) == 0
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
-    running: list[Up] = []
-
-    def start(*arguments: str) -> Up:
-        running.append(Up(tmp_path / f"state{len(running)}", *arguments))
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.close()
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +235,10 @@ def test_connects_that_no_file_names_are_seen_exactly(
         made[edge] = made.get(edge, 0) + 1
 
     def counted() -> dict[Edge, int]:
-        return {key: edge["connections"] for key, edge in running.edges().items()}
+        return {
+            key: edge["connections"]
+            for key, edge in seen(running.get("edges?limit=1000")["edges"]).items()
+        }
 
     running.wait(lambda: counted() == made, f"seed {seed}: {counted()} is not {made}")
 

@@ -21,6 +21,7 @@ from netwatch.policy.match import peer_matches
 from netwatch.policy.networks import Outside, holds
 from netwatch.policy.peers import Peers
 from netwatch.policy.world import parse_world
+from tests.property.plain_judgement import plainly
 
 KEYS = st.sampled_from(["app", "tier"])
 VALUES = st.sampled_from(["a", "b", "c"])
@@ -90,9 +91,60 @@ SEGMENTS = st.fixed_dictionaries(
 )
 
 
-def _document(number: int, kind: str, space: str, spec: dict[str, Any]) -> dict[str, Any]:
-    version = {"Segment": "netwatch/v1", "NetworkPolicy": "networking.k8s.io/v1"}[kind]
-    metadata = {"name": f"d{number}", "namespace": space}
+INSIDE = st.one_of(
+    st.builds(lambda spaces: {"namespaces": spaces}, SELECTORS),
+    st.builds(
+        lambda spaces, pods: {"pods": {"namespaceSelector": spaces, "podSelector": pods}},
+        SELECTORS,
+        SELECTORS,
+    ),
+)
+TIER_PEERS = {
+    "from": INSIDE,
+    "to": st.one_of(INSIDE, st.builds(lambda cidr: {"networks": [cidr]}, CIDRS)),
+}
+TIER_PORTS = st.sampled_from(
+    [{"tcp": {"destinationPort": {"number": 80}}}]
+    + [{"udp": {"destinationPort": {"range": {"start": 50, "end": 60}}}}]
+)
+
+
+def _tier_rules(end: str, actions: list[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    rule = {
+        "action": st.sampled_from(actions),
+        end: st.lists(TIER_PEERS[end], min_size=1, max_size=2),
+    }
+    ports = {"protocols": st.lists(TIER_PORTS, min_size=1, max_size=2)}
+    return st.lists(st.fixed_dictionaries(rule, optional=ports), max_size=3)
+
+
+def _tiers(names: list[str], actions: list[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """ClusterNetworkPolicy documents of these tiers, each with a priority of its own."""
+    spec = {
+        "tier": st.sampled_from(names),
+        "subject": INSIDE,
+        "ingress": _tier_rules("from", actions),
+        "egress": _tier_rules("to", actions),
+    }
+    return st.lists(st.fixed_dictionaries(spec), max_size=3).map(
+        lambda specs: [
+            _document(50 + i, "ClusterNetworkPolicy", None, {**spec, "priority": i})
+            for i, spec in enumerate(specs)
+        ]
+    )
+
+
+TIERS = _tiers(["Admin", "Baseline"], ["Accept", "Deny", "Pass"])
+VERSIONS = {
+    "Segment": "netwatch/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "ClusterNetworkPolicy": "policy.networking.k8s.io/v1alpha2",
+}
+
+
+def _document(number: int, kind: str, space: str | None, spec: dict[str, Any]) -> dict[str, Any]:
+    version = VERSIONS[kind]
+    metadata = {"name": f"d{number}", **({"namespace": space} if space else {})}
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
@@ -138,31 +190,74 @@ def _reached(policies: tuple[Policy, ...]) -> list[str]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(documents=DOCUMENTS, data=st.data())
-def test_the_order_of_documents_and_rules_changes_nothing(documents, data) -> None:
-    """Any permutation gives the same verdicts."""
+@given(documents=DOCUMENTS, tiers=TIERS, data=st.data())
+def test_the_order_of_documents_and_rules_changes_nothing(documents, tiers, data) -> None:
+    """Any permutation gives the same verdicts; only within a document of a tier order counts."""
+    documents = [*documents, *tiers]
     shuffled = []
     for document in data.draw(st.permutations(documents)):
         spec = dict(document["spec"])
         for key in ("ingress", "egress", "rules"):
-            if isinstance(spec.get(key), list):
+            if document["kind"] != "ClusterNetworkPolicy" and isinstance(spec.get(key), list):
                 spec[key] = data.draw(st.permutations(spec[key]))
         shuffled.append({**document, "spec": spec})
     assert _reached(_load(documents)) == _reached(_load(shuffled))
 
 
 @settings(max_examples=60, deadline=None)
-@given(specs=st.lists(SPECS, min_size=1, max_size=3), peer=PEERS)
-def test_an_added_allow_never_removes_reachability(specs, peer) -> None:
+@given(
+    documents=DOCUMENTS, tiers=_tiers(["Baseline"], ["Deny"]), passes=_tiers(["Admin"], ["Pass"])
+)
+def test_an_admin_tier_that_only_passes_is_none(documents, tiers, passes) -> None:
+    """Pass everywhere in Admin equals no Admin tier, with any middle and any Baseline."""
+    passes = [{**each, "metadata": {"name": f"p{i}"}} for i, each in enumerate(passes)]
+    without = _load([*documents, *tiers])
+    assert _reached(_load([*documents, *tiers, *passes])) == _reached(without)
+
+
+@settings(max_examples=100, deadline=None)
+@given(tiers=_tiers(["Admin"], ["Accept", "Deny", "Pass"]))
+def test_what_may_have_one_priority_needs_no_other(tiers) -> None:
+    """Documents that load with equal priorities say the same whichever of them comes first."""
+    equal = [{**each, "spec": {**each["spec"], "priority": 7}} for each in tiers]
+    try:
+        policies = _load(equal)
+    except InvalidPolicies as error:
+        assert all("priority 7" in problem.message for problem in error.problems)
+        return
+    assert _reached(policies) == _reached(_load(tiers)) == _reached(_load(_turned(tiers)))
+
+
+def _turned(tiers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**t, "spec": {**t["spec"], "priority": 9 - t["spec"]["priority"]}} for t in tiers]
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents=DOCUMENTS, tiers=TIERS)
+def test_the_tiers_are_judged_as_semantics_say(documents, tiers) -> None:
+    """The quick judge equals the order of judgement written out rule by rule."""
+    policies = _load([*documents, *tiers])
+    for (source, destination, what), said in zip(QUESTIONS, _reached(policies), strict=True):
+        assert said == plainly(policies, WORLD, source, destination, *what), (source, destination)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    specs=st.lists(SPECS, min_size=1, max_size=3),
+    peer=PEERS,
+    tiers=_tiers(["Admin"], ["Accept", "Deny", "Pass"]),
+)
+def test_an_added_allow_never_removes_reachability(specs, peer, tiers) -> None:
     """One more rule in a direction that its NetworkPolicy isolates only ever permits more."""
+    tiers = [{**each, "metadata": {"name": f"t{i}"}} for i, each in enumerate(tiers)]
     documents = [_document(i, "NetworkPolicy", "x", spec) for i, spec in enumerate(specs)]
     types = {"policyTypes": ["Ingress", "Egress"]}
     documents[0]["spec"] = {**documents[0]["spec"], **types}
-    before = _reached(_load(documents))
+    before = _reached(_load([*documents, *tiers]))
     for key, end in (("ingress", "from"), ("egress", "to")):
         rules = documents[0]["spec"].get(key, [])
         documents[0]["spec"] = {**documents[0]["spec"], key: [*rules, {end: [peer]}]}
-    after = _reached(_load(documents))
+    after = _reached(_load([*documents, *tiers]))
     assert all(new == "allow" for old, new in zip(before, after, strict=True) if old == "allow")
 
 
@@ -177,9 +272,10 @@ def test_a_deny_never_adds_reachability(documents) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(documents=DOCUMENTS)
-def test_the_index_of_peers_means_what_matching_means(documents) -> None:
+@given(documents=DOCUMENTS, tiers=TIERS)
+def test_the_index_of_peers_means_what_matching_means(documents, tiers) -> None:
     """The quick look-up gives the same peers as asking each of them."""
+    documents = [*documents, *tiers]
     index = Peers(WORLD)
     numbers = {
         (policy.namespace, peer): index.number(policy.namespace, peer)
@@ -193,15 +289,16 @@ def test_the_index_of_peers_means_what_matching_means(documents) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(documents=DOCUMENTS)
-def test_lint_takes_any_valid_document(documents) -> None:
+@given(documents=DOCUMENTS, tiers=TIERS)
+def test_lint_takes_any_valid_document(documents, tiers) -> None:
     """Remarks are made, never exceptions, and each has a place in the file."""
-    for remark in lint(_load(documents), now=0):
+    for remark in lint(_load([*documents, *tiers]), now=0):
         assert remark.place.file == "drawn.json" and remark.place.line >= 1
 
 
 WORDS = st.sampled_from(
     ["apiVersion: netwatch/v1\n", "kind: Segment\n", "kind: NetworkPolicy\n", "spec:\n"]
+    + ["kind: ClusterNetworkPolicy\n", "  tier: Admin\n", "  subject: {namespaces: {}}\n"]
     + ["metadata: {name: a}\n", "  governs: all\n", "  rules:\n", "    - from: ", "host"]
     + ["&a ", "*a", "!!x ", "{", "[", "]", "}", ":", "- ", "\n", "\t", "'", '"', "|", ">"]
     + ["\\U0011ffff", "%YAML 1.1\n", "---\n"]

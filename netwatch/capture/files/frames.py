@@ -10,10 +10,14 @@ import numpy.typing as npt
 # The numbers of https://www.tcpdump.org/linktypes.html that a Linux host writes.
 NULL, ETHERNET, RAW_BSD, RAW_OPENBSD, RAW, LOOP = 0, 1, 12, 14, 101, 108
 COOKED, IPV4, IPV6, COOKED_2 = 113, 228, 229, 276
+PPP, PPP_HDLC, HDLC = 9, 50, 104
 
 # Bytes behind the last frame of a buffer that may be read (and are never used): the vectorised
 # parser takes whole rows.
 PADDING = 256
+
+# Behind that, room for what a block's fragments were when they were whole.
+ASIDE = 1 << 20
 
 # libpcap's MAXIMUM_SNAPLEN: what says it captured more is not a packet.
 LONGEST = 262_144
@@ -25,9 +29,9 @@ class Damaged(Exception):
     """The capture can not be read further; the message says where and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frames:
-    """Some frames in one buffer of uint8 (PADDING bytes longer than its content).
+    """Some frames in one buffer of uint8 (PADDING + ASIDE bytes longer than its content).
 
     `offset`, `captured`, `wire` (lengths in bytes), `when` (ns since the epoch) and `link` (link
     type) have one number per frame, in the order of the file.
@@ -39,3 +43,13 @@ class Frames:
     wire: Ints
     when: Ints
     link: Ints
+    used: int = 0
+
+    def put_aside(self, data: bytes) -> tuple[int, int]:
+        """Keep bytes with the frames; returns where they are, and how many: 0 without room."""
+        start = len(self.buffer) - ASIDE + self.used
+        if start + len(data) + PADDING > len(self.buffer):
+            return start, 0
+        self.buffer[start : start + len(data)] = np.frombuffer(data, dtype=np.uint8)
+        self.used += len(data)
+        return start, len(data)

@@ -8,10 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from netwatch.capture.files import frames as f
+from netwatch.capture.files.tunnels import (
+    IP4,
+    IP6,
+    MPLS,
+    MPLS_MULTICAST,
+    PPPOE,
+    VLAN_TYPES,
+)
 
-IP4, IP6 = 0x0800, 0x86DD
-VLAN_TYPES = (0x8100, 0x88A8, 0x9100)
-# Two tags are QinQ; a third one is not configured by anybody, and is not looked behind.
+# Two tags are QinQ; those behind them are read one by one.
 VLANS = 2
 
 # The numbers of AF_INET6 on Linux, the BSDs and Darwin, as null and loopback captures have them.
@@ -20,13 +26,14 @@ _FAMILY_6 = (10, 24, 28, 30)
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Per frame: offset of the network header, its ethertype (0: not IP), and the VLAN tags as
-    `count << 24 | outer << 12 | inner`.
+    """Per frame: offset of the network header, its ethertype, and the VLAN tags as
+    `count << 24 | outer << 12 | inner`. `worth`: the ethertype may lead to IP.
     """
 
     start: f.Ints
     kind: f.Ints
     vlan: f.Ints
+    worth: npt.NDArray[np.bool_]
 
 
 def network(
@@ -46,14 +53,14 @@ def network(
         start[mine] = at + length
         kind[mine] = _KINDS[each](buffer, at)
     _tags(buffer, start, kind, vlan, offset + captured)
-    return Network(start, kind, vlan)
+    return Network(start, kind, vlan, _WORTH[kind])
 
 
 def _tags(
     buffer: npt.NDArray[np.uint8], start: f.Ints, kind: f.Ints, vlan: f.Ints, end: f.Ints
 ) -> None:
     for _ in range(VLANS):
-        tagged = np.flatnonzero(np.isin(kind, VLAN_TYPES) & (start + 4 <= end))
+        tagged = np.flatnonzero(_TAGGED[kind] & (start + 4 <= end))
         if not len(tagged):
             return
         at = start[tagged]
@@ -66,7 +73,8 @@ def _tags(
 
 
 def _u16(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    return buffer[at].astype(np.int64) << 8 | buffer[at + 1]
+    pairs = np.ndarray((len(buffer) - 1,), ">u2", buffer=buffer.data, strides=(1,))
+    return pairs[at].astype(np.int64)
 
 
 def _ethernet(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
@@ -93,7 +101,31 @@ def _null(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
     return np.where(family == 2, IP4, np.where(six, IP6, 0)).astype(np.int64)
 
 
+def _hdlc(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
+    return _u16(buffer, at + 2)
+
+
+def _ppp(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
+    return _protocol(_u16(buffer, at))
+
+
+def _ppp_hdlc(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
+    return _protocol(_u16(buffer, at + 2))
+
+
+def _protocol(number: f.Ints) -> f.Ints:
+    return np.where(number == 0x21, IP4, np.where(number == 0x57, IP6, 0)).astype(np.int64)
+
+
+_TAGGED = np.zeros(65536, dtype=bool)
+_TAGGED[list(VLAN_TYPES)] = True
+_WORTH = _TAGGED.copy()
+_WORTH[[IP4, IP6, MPLS, MPLS_MULTICAST, PPPOE]] = True
+
 _HEADERS = {
+    f.PPP: 2,
+    f.PPP_HDLC: 4,
+    f.HDLC: 4,
     f.ETHERNET: 14,
     f.COOKED: 16,
     f.COOKED_2: 20,
@@ -106,6 +138,9 @@ _HEADERS = {
     f.LOOP: 4,
 }
 _KINDS = {
+    f.PPP: _ppp,
+    f.PPP_HDLC: _ppp_hdlc,
+    f.HDLC: _hdlc,
     f.ETHERNET: _ethernet,
     f.COOKED: _cooked,
     f.COOKED_2: _cooked_2,

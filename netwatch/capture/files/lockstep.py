@@ -8,22 +8,29 @@ of the next. If one does not, nothing is returned and the caller walks record by
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
 from netwatch.capture.files.frames import LONGEST, PADDING, Ints
 
-# One guess in so many bytes.
-_SPACING = 1 << 16
+# One guess in so many bytes: enough chains that numpy's calls are cheap, few enough that looking
+# for their starts is.
+_SPACING = 1 << 14
 # Below this a plain walk is as fast.
 _SMALLEST = 1 << 20
-# How far from a guessed place a record is looked for: beyond the usual packet, and, for fewer
-# places, beyond two of the largest that segmentation offload makes.
-_NEAR, _FAR = 2048, 140_000
+# How far from a guessed place a record is looked for: beyond two of the largest frames that
+# segmentation offload makes.
+_FAR = 140_000
+# A file where so many places show no record is not guessed at further.
+_MISSES = 8
 # Records in a row that must make sense.
 _CHAIN = 4
-_STEPS = 32
+_STEPS = 16
 _HEADER = 16
+
+_Words = npt.NDArray[np.uint32]
 
 
 def offsets(buffer: npt.NDArray[np.uint8], end: int, *, order: str, fraction: int) -> Ints | None:
@@ -36,50 +43,42 @@ def offsets(buffer: npt.NDArray[np.uint8], end: int, *, order: str, fraction: in
         return None
     words = np.ndarray((end + PADDING - 4,), f"{order}u4", buffer=buffer.data, strides=(1,))
     high = int(words[0]) >> 16
-    places = np.arange(_SPACING, end - _SPACING, _SPACING)
-    starts = _synchronise(buffer, words, places, end, high=high, order=order, fraction=fraction)
+    places = range(_SPACING, end - _SPACING, _SPACING)
+    guessed = _guess(buffer, places, end, high=high, order=order)
+    starts = guessed[_plausible(words, guessed, end, high=high, fraction=fraction)]
     if len(starts) * 4 < len(places):
         return None
     return _walk(words, np.append([0], starts), end)
 
 
-def _synchronise(
-    buffer: npt.NDArray[np.uint8],
-    words: npt.NDArray[np.uint32],
-    places: Ints,
-    end: int,
-    *,
-    high: int,
-    order: str,
-    fraction: int,
+def _guess(
+    buffer: npt.NDArray[np.uint8], places: range, end: int, *, high: int, order: str
 ) -> Ints:
-    """For each place the first offset from there on where plausible records follow each other."""
-    low, up = (2, 3) if order == "<" else (1, 0)
-    found = []
-    for width, each in ((_NEAR, 1), (_FAR, 16)):
-        mine = places[::each]
-        if not len(mine) or mine[-1] + width > end:
-            mine = mine[mine + width <= end]
-        if not len(mine):
-            break
-        spans = np.ndarray((end - width,), f"V{width}", buffer=buffer.data, strides=(1,))[mine]
-        near = spans.view(np.uint8).reshape(len(mine), width)
-        hits = (near[:, low : width - 4 + low] == high & 0xFF) & (
-            near[:, up : width - 4 + up] == high >> 8
-        )
-        row, column = np.nonzero(hits)
-        at = mine[row] + column
-        at = at[_plausible(words, at, end, high=high, fraction=fraction)]
-        # The first one behind each place.
-        index = np.searchsorted(at, mine)
-        found.append(np.unique(at[index[index < len(at)]]))
-        if len(found[-1]) * 4 >= len(mine):
-            break
-    return found[-1] if found else np.zeros(0, dtype=np.int64)
+    """Behind each place the first offset where the bytes may be those of a record's header."""
+    if order == "<":
+        time, length, skipped = high.to_bytes(2, "little"), rb"..[\0-\4]\0", 2
+    else:
+        time, length, skipped = high.to_bytes(2, "big"), rb"\0[\0-\4]..", 0
+    between = b"." * (6 - skipped)
+    record = re.compile(re.escape(time) + between + length + length, re.DOTALL)
+    found, last, misses = [], 0, 0
+    data = buffer.data
+    for place in places:
+        if place < last:
+            continue
+        match = record.search(data, place, min(place + _FAR, end))
+        if match is None:
+            misses += 1
+            if misses > _MISSES:
+                break
+            continue
+        last = match.start()
+        found.append(last - skipped)
+    return np.array(found, dtype=np.int64)
 
 
 def _plausible(
-    words: npt.NDArray[np.uint32], at: Ints, end: int, *, high: int, fraction: int
+    words: _Words, at: Ints, end: int, *, high: int, fraction: int
 ) -> npt.NDArray[np.bool_]:
     """Whether at each offset a chain of records starts that make sense."""
     good = np.ones(len(at), dtype=bool)
@@ -95,22 +94,26 @@ def _plausible(
     return good
 
 
-def _walk(words: npt.NDArray[np.uint32], starts: Ints, end: int) -> Ints | None:
+def _walk(words: _Words, starts: Ints, end: int) -> Ints | None:
     """All chains in step, each to the start of the next; None if one misses it."""
     # The last record may be cut off, but its header must be there.
     goals = np.append(starts[1:], end - _HEADER + 1)
-    at = starts.astype(np.int64)
+    lengths = words[8:]
+    at = starts
     steps = []
-    while (at < goals).any():
+    while True:
         for _ in range(_STEPS):
             steps.append(at)
-            following = at + words[at + 8] + _HEADER
-            # Who arrived stays; who overshot stays, too, and is found out below.
-            at = np.where(at < goals, np.minimum(following, end), at)
-    if (at[:-1] != goals[:-1]).any():
+            # Who arrived walks on into the next chain, and is cut off below.
+            at = np.minimum(lengths[at] + (at + _HEADER), end)
+        if (at >= goals).all():
+            break
+    walked = np.array([*steps, at]).T
+    inside = walked < goals[:, None]
+    arrived = walked[np.arange(len(starts)), inside.sum(axis=1)]
+    if (arrived[:-1] != goals[:-1]).any():
         return None
-    walked = np.array(steps)
-    found: Ints = walked.T[(walked < goals).T]
-    if len(found) and int(words[found + 8].max()) > LONGEST:
+    found: Ints = walked[inside]
+    if len(found) and int(lengths[found].max()) > LONGEST:
         return None
     return found

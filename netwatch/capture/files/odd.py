@@ -1,14 +1,16 @@
 """The packets that are not regular, read one by one: options, extension headers, fragments,
-protocols without ports, and headers that were cut off.
+tunnels, protocols without ports, and headers that were cut off.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+from netwatch.capture.files.fragments import Fragments
+from netwatch.capture.files.paths import Layer, Paths
+from netwatch.capture.files.tunnels import IP4, inside, network
 
 ICMP, TCP, UDP, DCCP, ICMP6, SCTP, UDPLITE = 1, 6, 17, 33, 58, 132, 136
-IP4, IP6 = 0x0800, 0x86DD
 
 # Our own flag bits: those of TCP that tell how a connection went; SYN is a SYN without ACK, and
 # OPENS says that the packet's sender is the client though the protocol has no SYN.
@@ -17,9 +19,11 @@ FIN, SYN, RST, SYNACK, ACK, OPENS = 1, 2, 4, 8, 16, 32
 _PORTED = (TCP, UDP, DCCP, SCTP, UDPLITE)
 # RFC 8200 section 4: hop-by-hop, routing, destination options, and those of later documents.
 _EXTENSIONS = frozenset({0, 43, 60, 135, 139, 140})
-_FRAGMENT, _AUTHENTICATION = 44, 51
+_FRAGMENT = 44
 # No stack sends longer chains; a longer one is shown with the protocol reached so far.
 _CHAIN = 16
+# Tunnels in tunnels; what is deeper is shown as the tunnel.
+_DEPTH = 8
 _SCTP_INIT = 1
 
 
@@ -33,9 +37,12 @@ def flags(byte: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; `start` counts from the network header."""
+    """Addresses are 4 or 16 bytes. `start` counts from the first byte given to `packet`; `whole`
+    is the transport's payload where this packet completed a fragmented datagram.
 
-    version: int
+    `lost`: it is a fragment whose first one was not seen yet.
+    """
+
     protocol: int
     source: bytes
     target: bytes
@@ -47,13 +54,27 @@ class Packet:
     payload: int = 0
     start: int = 0
     kept: int = 0
+    whole: bytes = b""
+    lost: bool = False
+    vlan: tuple[int, ...] = ()
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(slots=True)
+class Memory:
+    """What must be known of earlier packets. `refused` counts what no room was left for."""
+
+    fragments: Fragments = field(default_factory=Fragments)
+    paths: Paths = field(default_factory=Paths)
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """A network header: who, what, where its payload starts and how long that is on the wire."""
+    """A network header: who, what, where its payload starts and how long that is on the wire.
 
-    version: int
+    `position` is a fragment's offset in bytes, `more` says that others follow it.
+    """
+
     source: bytes
     target: bytes
     protocol: int
@@ -61,58 +82,76 @@ class _Header:
     length: int
     fragment: int | None
     position: int
+    more: bool
+
+    def key(self) -> tuple[bytes, bytes, int, int]:
+        """What all fragments of one datagram share."""
+        return self.source, self.target, self.fragment or 0, self.protocol
 
 
-class Fragments:
-    """Remembers the ports of first fragments, so that later ones count to the same flow."""
+def packet(data: bytes, kind: int, wire: int, memory: Memory) -> Packet | None:
+    """Read one packet from behind its link layer on; None if it is no IP packet at all.
 
-    # Reassembly on Linux holds about this many at a time (ipfrag_high_thresh, 4 MB).
-    LIMIT = 4096
-
-    def __init__(self) -> None:
-        self._ports: OrderedDict[tuple[bytes, bytes, int, int], tuple[int, int]] = OrderedDict()
-
-    def first(self, key: tuple[bytes, bytes, int, int], ports: tuple[int, int]) -> None:
-        """Remember what the first fragment of a datagram said."""
-        self._ports[key] = ports
-        if len(self._ports) > self.LIMIT:
-            self._ports.popitem(last=False)
-
-    def later(self, key: tuple[bytes, bytes, int, int]) -> tuple[int, int]:
-        """The ports of a datagram's first fragment, or (0, 0) if it was not seen."""
-        return self._ports.get(key, (0, 0))
-
-
-def packet(data: bytes, kind: int, wire: int, fragments: Fragments) -> Packet | None:
-    """Read one packet from its network header on; None if it is no IP packet at all.
-
-    `kind` is the ethertype, `wire` the length that the packet had before it was cut off.
+    `kind` is the ethertype, `wire` the length that the packet had before it was cut off. Also
+    None: a later fragment of a tunnel's packet, as that packet was counted with the first one.
     """
-    header = _ip4(data, wire) if kind == IP4 else _ip6(data, wire) if kind == IP6 else None
-    if header is None:
-        return None
-    if header.position:
-        key = (header.source, header.target, header.fragment or 0, header.protocol)
-        return _packet(header, data, fragments.later(key), 0, (0, 0))
-    body = data[header.start : header.start + max(header.length - header.start, 0)]
-    ports = (0, 0)
-    if header.protocol in _PORTED and len(body) >= 4:
-        ports = int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big")
-    elif header.protocol in (ICMP, ICMP6) and len(body) >= 6:
-        ports = _echo(header.protocol, body)
+    place = network(data, kind)
+    vlan: tuple[int, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    around: _Header | None = None
+    result: Packet | None = None
+    base = 0
+    for _ in range(_DEPTH):
+        if place is None:
+            break
+        base += place.start
+        data, wire = data[place.start :], wire - place.start
+        header = _ip4(data, wire) if place.kind == IP4 else _ip6(data, wire)
+        if header is None:
+            break
+        if around is not None and around.fragment is not None:
+            memory.fragments.first(around.key(), (0, 0), tunnelled=True)
+        vlan += place.vlan
+        layers += tuple(_layer(*wrap, around) for wrap in place.wraps)
+        if header.position and memory.fragments.tunnelled(header.key()):
+            return None
+        body = data[header.start : header.length]
+        result = replace(_packet(header, data, body, base, memory), vlan=vlan, layers=layers)
+        if header.position:
+            break
+        place = inside(header.protocol, body, (result.source_port, result.target_port))
+        data, base, around = body, base + header.start, header
+        wire = max(header.length - header.start, 0)
+    return result
+
+
+def _layer(kind: str, number: int | None, around: _Header | None) -> Layer:
+    # Labels and sessions lie between two neighbours; they have no ends of their own.
+    if around is None or kind in ("mpls", "pppoe"):
+        return Layer(kind, number)
+    return Layer(kind, number, around.source, around.target)
+
+
+def _packet(header: _Header, data: bytes, body: bytes, base: int, memory: Memory) -> Packet:
+    ports, signals = _ports(header, body), _signals(header, body)
+    transport, whole, lost = _transport(header.protocol, body), b"", False
     if header.fragment is not None:
-        key = (header.source, header.target, header.fragment, header.protocol)
-        fragments.first(key, ports)
-    return _packet(header, data, ports, _transport(header.protocol, body), _signals(header, body))
-
-
-def _packet(
-    header: _Header, data: bytes, ports: tuple[int, int], transport: int, signals: tuple[int, int]
-) -> Packet:
+        if not header.position:
+            memory.fragments.first(header.key(), ports, tunnelled=False)
+        known = memory.fragments.ports(header.key())
+        ports, lost = known or (0, 0), known is None
+        done = None
+        if len(data) >= header.length:
+            done = memory.fragments.add(header.key(), header.position, body, last=not header.more)
+        if done is not None:
+            whole = done[_transport(header.protocol, done) :]
+        if header.position:
+            transport, signals = 0, (0, int.from_bytes((done or b"")[4:8], "big"))
     start = header.start + transport
     payload = max(header.length - start, 0)
+    # What a fragment carries is read when the datagram is whole, except the start of a stream.
+    readable = header.fragment is None or (header.protocol == TCP and not header.position)
     return Packet(
-        header.version,
         header.protocol,
         header.source,
         header.target,
@@ -122,9 +161,10 @@ def _packet(
         signals[1],
         header.length,
         payload,
-        start,
-        # What later fragments carry belongs behind the first one's; it is counted, not read.
-        0 if header.position else min(max(len(data) - start, 0), payload),
+        base + start,
+        min(max(len(data) - start, 0), payload) if readable else 0,
+        whole,
+        lost,
     )
 
 
@@ -134,16 +174,15 @@ def _ip4(data: bytes, wire: int) -> _Header | None:
     start = (data[0] & 15) * 4
     length = int.from_bytes(data[2:4], "big") or wire
     piece = int.from_bytes(data[6:8], "big")
-    mapped = bytes(10) + b"\xff\xff"
     return _Header(
-        4,
-        mapped + data[12:16],
-        mapped + data[16:20],
+        data[12:16],
+        data[16:20],
         data[9],
         start,
         max(length, start),
         int.from_bytes(data[4:6], "big") if piece & 0x3FFF else None,
-        piece & 0x1FFF,
+        (piece & 0x1FFF) * 8,
+        bool(piece & 0x2000),
     )
 
 
@@ -152,30 +191,36 @@ def _ip6(data: bytes, wire: int) -> _Header | None:
         return None
     length = int.from_bytes(data[4:6], "big")
     length = length + 40 if length else max(wire, 40)
-    protocol, at, fragment, position = data[6], 40, None, 0
+    protocol, at, fragment, position, more = data[6], 40, None, 0, False
     for _ in range(_CHAIN):
         if position or at + 8 > len(data):
             break
         if protocol == _FRAGMENT:
-            position = int.from_bytes(data[at + 2 : at + 4], "big") >> 3
-            fragment = int.from_bytes(data[at + 4 : at + 8], "big")
+            piece = int.from_bytes(data[at + 2 : at + 4], "big")
+            position, more = piece & 0xFFF8, bool(piece & 1)
+            # A fragment that is the whole datagram is none (RFC 6946).
+            if position or more:
+                fragment = int.from_bytes(data[at + 4 : at + 8], "big")
             size = 8
-        elif protocol == _AUTHENTICATION:
-            size = (data[at + 1] + 2) * 4
         elif protocol in _EXTENSIONS:
             size = (data[at + 1] + 1) * 8
         else:
             break
         protocol, at = data[at], at + size
-    return _Header(6, data[8:24], data[24:40], protocol, at, max(length, at), fragment, position)
+    return _Header(
+        data[8:24], data[24:40], protocol, at, max(length, at), fragment, position, more
+    )
 
 
-def _echo(protocol: int, body: bytes) -> tuple[int, int]:
-    echoes = (0, 8) if protocol == ICMP else (128, 129)
-    if body[0] not in echoes:
-        return 0, 0
-    identifier = int.from_bytes(body[4:6], "big")
-    return identifier, identifier
+def _ports(header: _Header, body: bytes) -> tuple[int, int]:
+    if header.protocol in _PORTED and len(body) >= 4:
+        return int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big")
+    # Echoes have no ports, but an identifier tells them apart.
+    echoes = {ICMP: (0, 8), ICMP6: (128, 129)}.get(header.protocol, ())
+    if len(body) >= 6 and body[0] in echoes:
+        identifier = int.from_bytes(body[4:6], "big")
+        return identifier, identifier
+    return 0, 0
 
 
 def _transport(protocol: int, body: bytes) -> int:

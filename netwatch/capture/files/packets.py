@@ -1,7 +1,7 @@
 """Frames to packets: addresses, ports, lengths and flags, one array each.
 
 Regular packets (IPv4 without options, IPv6 without extension headers, no fragment, TCP, UDP or
-ICMP with its whole header captured) are read by gathering one row of bytes each. All others go
+ICMP with its whole header captured) are read by gathering one row of words each. All others go
 through `odd`, one by one, and end in the same arrays.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwatch.capture.files import link, odd
+from netwatch.capture.files import link, odd, tunnels
 from netwatch.capture.files.frames import Frames, Ints
 
 Words = npt.NDArray[np.uint64]
@@ -22,20 +22,18 @@ Words = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class Packets:
-    """Packets in the order of the file, except that `ordinal` (position in it) need not ascend.
+    """Packets of one IP version in the order of the file, except that `ordinal` (position in it)
+    need not ascend.
 
-    The key is canonical: the end with the smaller (address, port) is `low`; addresses are two
-    halves, IPv4 as ::ffff:a.b.c.d. `ports` is low << 16 | high; `meta` is version << 56 |
-    protocol << 48 | VLAN tags. Lengths: `length` is IP total length, `payload` that of the
-    transport on the wire, of which `kept` bytes are in the buffer from `start` on.
+    `key` is canonical, its first half about the end with the smaller (address, port), `low`. IPv4:
+    `address << 16 | port` of both ends and `meta`. IPv6: both addresses as two halves each, the
+    ports as low << 16 | high, and `meta`. `meta` is version << 56 | protocol << 48 | path, with
+    the path of `paths.Paths` or the tags of `link.Network`. Lengths: `length` is IP total length,
+    `payload` that of the transport on the wire, of which `kept` bytes are in the buffer from
+    `start` on.
     """
 
-    low_0: Words
-    low_1: Words
-    high_0: Words
-    high_1: Words
-    ports: Words
-    meta: Words
+    key: tuple[Words, ...]
     from_low: npt.NDArray[np.bool_]
     flags: npt.NDArray[np.uint8]
     seq: npt.NDArray[np.uint32]
@@ -46,228 +44,234 @@ class Packets:
     ordinal: Ints
 
 
-_ROW = 64
-_LAYOUT_4 = np.dtype(
-    {
-        "names": ["first", "length", "fragment", "protocol", "source", "target"]
-        + ["source_port", "target_port", "seq", "offset", "flags", "type", "echo"],
-        "formats": ["u1", ">u2", ">u2", "u1", ">u4", ">u4"]
-        + [">u2", ">u2", ">u4", "u1", "u1", "u1", ">u2"],
-        "offsets": [0, 2, 6, 9, 12, 16, 20, 22, 24, 32, 33, 20, 24],
-        "itemsize": _ROW,
-    }
-)
-_LAYOUT_6 = np.dtype(
-    {
-        "names": ["first", "length", "protocol", "source_0", "source_1", "target_0", "target_1"]
-        + ["source_port", "target_port", "seq", "offset", "flags", "type", "echo"],
-        "formats": ["u1", ">u2", "u1", ">u8", ">u8", ">u8", ">u8"]
-        + [">u2", ">u2", ">u4", "u1", "u1", "u1", ">u2"],
-        "offsets": [0, 4, 6, 8, 16, 24, 32, 40, 42, 44, 52, 53, 40, 44],
-        "itemsize": _ROW,
-    }
-)
-_FRAGMENT = 0x3FFF  # more fragments, and the offset
-_MAPPED = np.uint64(0xFFFF << 32)
+_LOW_32, _LOW_16 = np.uint64(0xFFFFFFFF), np.uint64(0xFFFF)
+_PROTOCOL = np.uint64(0xFF << 48)
+# In the first word: version and header length, more fragments and the offset of this one.
+_SHAPE_4, _REGULAR_4 = np.uint64(0xFF00000000003FFF), np.uint64(0x45 << 56)
+_VERSION_4, _VERSION_6 = np.uint64(4 << 56), np.uint64(6 << 56)
 
-# By protocol number: the length of the transport header that must be there; 0: not regular.
-_NEEDED_4 = np.zeros(256, dtype=np.int64)
-_NEEDED_4[[odd.TCP, odd.UDP, odd.ICMP]] = 20, 8, 8
-_NEEDED_6 = np.zeros(256, dtype=np.int64)
-_NEEDED_6[[odd.TCP, odd.UDP, odd.ICMP6]] = 20, 8, 8
+# By protocol number: the bytes of all headers that must be there; more than any packet has for
+# what is not regular.
+_NEEDED_4 = np.full(256, 1 << 40, dtype=np.int64)
+_NEEDED_4[[odd.TCP, odd.UDP, odd.ICMP]] = 40, 28, 28
+_NEEDED_6 = np.full(256, 1 << 40, dtype=np.int64)
+_NEEDED_6[[odd.TCP, odd.UDP, odd.ICMP6]] = 60, 48, 48
+
+_TUNNELS = np.zeros(65536, dtype=bool)
+_TUNNELS[list(tunnels.PORTS)] = True
 
 _FLAGS = np.array([odd.flags(byte) for byte in range(256)], dtype=np.uint8)
 
 
-def packets(frames: Frames, first: int, last: int, fragments: odd.Fragments) -> Packets | None:
-    """Read frames `first` to `last` (not included); None if no IP packet is among them."""
+def packets(frames: Frames, first: int, last: int, memory: odd.Memory) -> list[Packets]:
+    """Read frames `first` to `last` (not included): the packets of IPv4, and those of IPv6."""
     part = slice(first, last)
     offset, captured = frames.offset[part], frames.captured[part]
     where = link.network(frames.buffer, offset, captured, frames.link[part])
     remaining = offset + captured - where.start
     # The length on the wire counts where the header's does not (segmentation offload).
     wire = frames.wire[part] - (where.start - offset)
-    regular = np.zeros(len(offset), dtype=bool)
-    parts = []
-    for kind, read in ((link.IP4, _read_4), (link.IP6, _read_6)):
+    rest = where.worth & (remaining > 0)
+    parts: dict[int, list[Packets]] = {tunnels.IP4: [], tunnels.IP6: []}
+    for kind, read in ((tunnels.IP4, _read_4), (tunnels.IP6, _read_6)):
         mine = np.flatnonzero(where.kind == kind)
         if len(mine):
             found = read(frames.buffer, where, mine, remaining[mine], wire[mine])
-            regular[found.ordinal] = True
-            parts.append(found)
-    rest = np.flatnonzero(~regular & (where.kind != 0) & (remaining > 0))
-    singles = [
-        (*each, index)
-        for index in rest.tolist()
-        if (each := _odd(frames, where, index, int(remaining[index]), int(wire[index]), fragments))
-    ]
-    if singles:
-        parts.append(_from_rows(singles))
-    parts = [each for each in parts if len(each.ordinal)]
-    return _joined(parts) if parts else None
+            rest[found.ordinal] = False
+            parts[kind].append(found)
+    if rest.any():
+        singles = _odd(frames, where, rest, (remaining, wire), memory)
+        for kind, rows in singles.items():
+            parts[kind].append(_from_rows(rows))
+    return [_joined(each) for each in parts.values() if sum(len(one.ordinal) for one in each)]
 
 
 def _joined(parts: Sequence[Packets]) -> Packets:
+    parts = [part for part in parts if len(part.ordinal)]
     if len(parts) == 1:
         return parts[0]
-    return Packets(
-        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Packets))
-    )
+    keys = zip(*(part.key for part in parts), strict=True)
+    rest = (np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Packets)[1:])
+    return Packets(tuple(np.concatenate(column) for column in keys), *rest)
+
+
+_Row = tuple[tuple[int, ...], tuple[Any, ...]]
 
 
 def _odd(
     frames: Frames,
     where: link.Network,
-    index: int,
-    remaining: int,
-    wire: int,
-    fragments: odd.Fragments,
-) -> tuple[Any, ...] | None:
-    begin = int(where.start[index])
-    data = frames.buffer[begin : begin + remaining].tobytes()
-    found = odd.packet(data, int(where.kind[index]), wire, fragments)
-    if found is None:
-        return None
+    rest: npt.NDArray[np.bool_],
+    lengths: tuple[Ints, Ints],
+    memory: odd.Memory,
+) -> dict[int, list[_Row]]:
+    """Packets read one by one, by ethertype: key and the other columns of `Packets`."""
+    found: list[tuple[int, int, odd.Packet | None, tuple[bytes, int, int]]] = []
+    places = np.flatnonzero(rest)
+    columns = (places, *(each[places] for each in (where.start, where.kind, *lengths)))
+    for index, begin, kind, remaining, wire in zip(*(c.tolist() for c in columns), strict=True):
+        data = frames.buffer[begin : begin + remaining].tobytes()
+        each = odd.packet(data, kind, wire, memory)
+        if each is not None and each.lost:
+            # Older stacks send the first fragment last: it may be among these packets.
+            found.append((index, begin, None, (data, kind, wire)))
+        elif each is not None:
+            found.append((index, begin, each, (b"", 0, 0)))
+    rows: dict[int, list[_Row]] = {tunnels.IP4: [], tunnels.IP6: []}
+    for index, begin, known, again in found:
+        each = known or odd.packet(*again, memory)
+        if each is not None:
+            version = tunnels.IP4 if len(each.source) == 4 else tunnels.IP6
+            rows[version].append(_row(frames, each, index, begin, int(where.vlan[index]), memory))
+    return {version: each for version, each in rows.items() if each}
+
+
+def _row(
+    frames: Frames, found: odd.Packet, index: int, begin: int, tags: int, memory: odd.Memory
+) -> _Row:
     source, target = (found.source, found.source_port), (found.target, found.target_port)
     low, high = min(source, target), max(source, target)
-    return (
-        int.from_bytes(low[0][:8], "big"),
-        int.from_bytes(low[0][8:], "big"),
-        int.from_bytes(high[0][:8], "big"),
-        int.from_bytes(high[0][8:], "big"),
-        low[1] << 16 | high[1],
-        found.version << 56 | found.protocol << 48 | int(where.vlan[index]),
-        source == low,
-        found.flags,
-        found.seq,
-        found.length,
-        found.payload,
-        begin + found.start,
-        found.kept,
+    version = 4 if len(found.source) == 4 else 6
+    path = tags
+    if found.layers or found.vlan:
+        vlan = memory.paths.vlan(tags) + found.vlan
+        path = memory.paths.number(vlan, found.layers, from_low=source == low)
+    meta = version << 56 | found.protocol << 48 | path
+    start, kept = begin + found.start, found.kept
+    if found.whole:
+        start, kept = frames.put_aside(found.whole)
+    ends = [int.from_bytes(end[0], "big") for end in (low, high)]
+    half = (1 << 64) - 1
+    key: tuple[int, ...]
+    if version == 4:
+        key = (ends[0] << 16 | low[1], ends[1] << 16 | high[1], meta)
+    else:
+        halves = (ends[0] >> 64, ends[0] & half, ends[1] >> 64, ends[1] & half)
+        key = (*halves, low[1] << 16 | high[1], meta)
+    lengths = found.length, found.payload, start, kept
+    return key, (source == low, found.flags, found.seq, *lengths, index)
+
+
+def _from_rows(rows: list[_Row]) -> Packets:
+    kinds: list[Any] = [np.bool_, np.uint8, np.uint32] + [np.int64] * 5
+    keys = tuple(
+        np.array(column, dtype=np.uint64) for column in zip(*(key for key, _ in rows), strict=True)
     )
-
-
-def _from_rows(rows: list[tuple[Any, ...]]) -> Packets:
-    kinds: list[Any] = [np.uint64] * 6 + [np.bool_, np.uint8, np.uint32] + [np.int64] * 5
-    columns = zip(*rows, strict=True)
+    columns = zip(*(rest for _, rest in rows), strict=True)
     return Packets(
-        *(np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True))
+        keys, *(np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True))
     )
 
 
-def _rows(
-    buffer: npt.NDArray[np.uint8], start: Ints, layout: np.dtype[np.void]
-) -> npt.NDArray[np.void]:
-    shape = (len(buffer) - _ROW,)
-    view = np.ndarray(shape, dtype=f"V{_ROW}", buffer=buffer.data, strides=(1,))
-    rows: npt.NDArray[np.void] = view[start].view(layout)
-    return rows
+def _words(buffer: npt.NDArray[np.uint8], start: Ints, count: int) -> Words:
+    """The `count` words of 8 bytes from each start on, as `count` rows of numbers."""
+    view = np.ndarray(
+        (len(buffer) - 8 * count,), dtype=f"V{8 * count}", buffer=buffer.data, strides=(1,)
+    )
+    rows = view[start].view(">u8").reshape(len(start), count)
+    return rows.T.astype(np.uint64, order="C")
 
 
 def _read_4(
     buffer: npt.NDArray[np.uint8], where: link.Network, mine: Ints, remaining: Ints, wire: Ints
 ) -> Packets:
-    rows = _rows(buffer, where.start[mine], _LAYOUT_4)
-    needed = _NEEDED_4[rows["protocol"]]
-    good = (rows["first"] == 0x45) & (rows["fragment"] & _FRAGMENT == 0) & (needed > 0)
-    good &= (remaining >= 20 + needed) & ((rows["length"] >= 20 + needed) | (rows["length"] == 0))
+    words = _words(buffer, where.start[mine], 5)
+    length = ((words[0] >> 32) & _LOW_16).astype(np.int64)
+    if not length.all():
+        np.copyto(length, wire, where=length == 0)
+    needed = _NEEDED_4[(words[1] >> 48).astype(np.uint8)]
+    good = np.minimum(remaining, length) >= needed
+    good &= (words[0] & _SHAPE_4) == _REGULAR_4
+    # What may hold another packet is read one by one.
+    good &= ~(_TUNNELS[words[2].astype(np.uint16)] & ((words[1] & _PROTOCOL) == odd.UDP << 48))
     if not good.all():
-        rows, mine, remaining, wire = rows[good], mine[good], remaining[good], wire[good]
-    length = rows["length"].astype(np.int64)
-    np.copyto(length, wire, where=length == 0)
-    nothing = np.zeros(len(rows), dtype=np.uint64)
-    source = nothing, rows["source"] | _MAPPED
-    target = nothing, rows["target"] | _MAPPED
-    return _read(rows, source, target, (length, remaining), where, mine, header=20)
+        words, mine, needed = words[:, good], mine[good], needed[good]
+        remaining, length = remaining[good], length[good]
+    number = words[1] & _PROTOCOL
+    source = (words[1] & _LOW_32) << 16 | (words[2] >> 16) & _LOW_16
+    target = (words[2] >> 32) << 16 | words[2] & _LOW_16
+    flags, total = _headers(number, words[4], needed, length, 20)
+    control = np.flatnonzero(number == odd.ICMP << 48)
+    if len(control):
+        kind, echo = (words[2][control] >> 24).astype(np.uint8), words[3][control] >> 48
+        ask = kind == 8
+        echo[~ask & (kind != 0)] = 0
+        source[control] = source[control] & ~_LOW_16 | echo
+        target[control] = target[control] & ~_LOW_16 | echo
+        flags[control] = np.where(ask, odd.OPENS, 0)
+    low, high = np.minimum(source, target), np.maximum(source, target)
+    meta = _VERSION_4 | number | where.vlan[mine].astype(np.uint64)
+    return Packets(
+        (low, high, meta),
+        source == low,
+        flags,
+        (words[3] >> 32).astype(np.uint32),
+        length,
+        *_extent(where.start[mine], total, length, remaining),
+        mine,
+    )
 
 
 def _read_6(
     buffer: npt.NDArray[np.uint8], where: link.Network, mine: Ints, remaining: Ints, wire: Ints
 ) -> Packets:
-    rows = _rows(buffer, where.start[mine], _LAYOUT_6)
-    needed = _NEEDED_6[rows["protocol"]]
-    good = (rows["first"] >> 4 == 6) & (needed > 0) & (remaining >= 40 + needed)
-    good &= (rows["length"] >= needed) | (rows["length"] == 0)
-    if not good.all():
-        rows, mine, remaining, wire = rows[good], mine[good], remaining[good], wire[good]
-    length = rows["length"].astype(np.int64) + 40
+    words = _words(buffer, where.start[mine], 7)
+    length = ((words[0] >> 16) & _LOW_16).astype(np.int64) + 40
     np.copyto(length, wire, where=length == 40)
-    source = rows["source_0"].astype(np.uint64), rows["source_1"].astype(np.uint64)
-    target = rows["target_0"].astype(np.uint64), rows["target_1"].astype(np.uint64)
-    return _read(rows, source, target, (length, remaining), where, mine, header=40)
-
-
-def _read(
-    rows: npt.NDArray[np.void],
-    source: tuple[Words, Words],
-    target: tuple[Words, Words],
-    lengths: tuple[Ints, Ints],
-    where: link.Network,
-    mine: Ints,
-    *,
-    header: int,
-) -> Packets:
-    length, remaining = lengths
-    protocol = rows["protocol"]
-    tcp = protocol == odd.TCP
-    source_port = rows["source_port"].astype(np.uint64)
-    target_port = rows["target_port"].astype(np.uint64)
-    flags = np.where(tcp, _FLAGS[rows["flags"]], 0).astype(np.uint8)
-    control = (protocol == odd.ICMP) | (protocol == odd.ICMP6)
-    if control.any():
-        _echo(rows, control, source_port, target_port, flags)
-    transport = np.where(tcp, (rows["offset"] >> 4).astype(np.int64) * 4, 8)
-    np.clip(transport, np.where(tcp, 20, 8), length - header, out=transport)
-    payload = length - header - transport
-    kept = np.clip(remaining - header - transport, 0, payload)
-    from_low = _ordered(source, target, source_port, target_port)
-    swap = ~from_low
-    version = np.uint64((4 if header == 20 else 6) << 56)
-    number = protocol.astype(np.uint64) << np.uint64(48)
-    vlan = where.vlan[mine].astype(np.uint64)
+    needed = _NEEDED_6[(words[0] >> 8).astype(np.uint8)]
+    good = (np.minimum(remaining, length) >= needed) & (words[0] >> 60 == 6)
+    good &= ~(_TUNNELS[(words[5] >> 32).astype(np.uint16)] & ((words[0] >> 8 & 255) == odd.UDP))
+    if not good.all():
+        words, mine, needed = words[:, good], mine[good], needed[good]
+        remaining, length = remaining[good], length[good]
+    number = words[0] << 40 & _PROTOCOL
+    ports = words[5] >> 48, words[5] >> 32 & _LOW_16
+    flags, total = _headers(number, words[6] << 32, needed, length, 40)
+    control = np.flatnonzero(number == odd.ICMP6 << 48)
+    if len(control):
+        kind, echo = words[5][control] >> 56, words[5][control] >> 16 & _LOW_16
+        ask = kind == 128
+        echo[~ask & (kind != 129)] = 0
+        ports[0][control] = ports[1][control] = echo
+        flags[control] = np.where(ask, odd.OPENS, 0)
+    from_low = ports[0] <= ports[1]
+    for one, other in ((words[2], words[4]), (words[1], words[3])):
+        from_low = (one < other) | ((one == other) & from_low)
+    meta = _VERSION_6 | number | where.vlan[mine].astype(np.uint64)
     return Packets(
-        np.where(swap, target[0], source[0]),
-        np.where(swap, target[1], source[1]),
-        np.where(swap, source[0], target[0]),
-        np.where(swap, source[1], target[1]),
-        np.where(swap, target_port << 16 | source_port, source_port << 16 | target_port),
-        version | number | vlan,
+        (
+            np.where(from_low, words[1], words[3]),
+            np.where(from_low, words[2], words[4]),
+            np.where(from_low, words[3], words[1]),
+            np.where(from_low, words[4], words[2]),
+            np.where(from_low, ports[0] << 16 | ports[1], ports[1] << 16 | ports[0]),
+            meta,
+        ),
         from_low,
         flags,
-        np.where(tcp, rows["seq"], 0).astype(np.uint32),
+        words[5].astype(np.uint32),
         length,
-        payload,
-        where.start[mine] + header + transport,
-        kept,
+        *_extent(where.start[mine], total, length, remaining),
         mine,
     )
 
 
-def _ordered(
-    source: tuple[Words, Words],
-    target: tuple[Words, Words],
-    source_port: Words,
-    target_port: Words,
-) -> npt.NDArray[np.bool_]:
-    """Whether (source, port) <= (target, port)."""
-    less = source_port <= target_port
-    for one, other in ((source[1], target[1]), (source[0], target[0])):
-        less = (one < other) | ((one == other) & less)
-    return less
+def _headers(
+    number: Words, word: Words, needed: Ints, length: Ints, network: int
+) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """Flags, and the length of all headers; `word` has those of TCP at its top."""
+    tcp = number == odd.TCP << 48
+    flags = _FLAGS[(word >> 48).astype(np.uint8)] * tcp
+    total = (word >> 58 & 0x3C).astype(np.int64) * tcp
+    total += network
+    # A data offset that can not be counts as the least and the most that can.
+    np.maximum(total, needed, out=total)
+    np.minimum(total, length, out=total)
+    return flags, total
 
 
-def _echo(
-    rows: npt.NDArray[np.void],
-    control: npt.NDArray[np.bool_],
-    source_port: Words,
-    target_port: Words,
-    flags: npt.NDArray[np.uint8],
-) -> None:
-    """ICMP has no ports: its echoes are told apart by their identifier, its errors are not."""
-    four = rows["protocol"] == odd.ICMP
-    ask = control & np.where(four, rows["type"] == 8, rows["type"] == 128)
-    answer = control & np.where(four, rows["type"] == 0, rows["type"] == 129)
-    identifier = np.where(ask | answer, rows["echo"], 0)
-    np.copyto(source_port, identifier, where=control)
-    np.copyto(target_port, identifier, where=control)
-    flags[ask] = odd.OPENS
+def _extent(start: Ints, total: Ints, length: Ints, remaining: Ints) -> tuple[Ints, Ints, Ints]:
+    """Payload length, where the payload starts, and how much of it was captured."""
+    payload = length - total
+    kept = np.minimum(remaining - total, payload)
+    return payload, start + total, np.maximum(kept, 0, out=kept)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ _PATIENCE = 8 * _SEGMENTS
 BUDGET = 64 << 20
 
 _HALF = 1 << 31
+_SYNS = odd.SYN | odd.SYNACK
 _NEVER = object()
 
 
@@ -49,12 +51,17 @@ class Candidates:
         return Candidates(*(getattr(self, each.name)[which] for each in fields(self)))
 
 
-def candidates(packets: Packets, grouped: Grouped) -> Candidates:
-    """The first segments with payload (or a SYN, for its sequence) of each row and direction."""
-    protocol = (packets.meta >> np.uint64(48)) & np.uint64(0xFF)
-    useful = (packets.kept > 0) & ((protocol == odd.TCP) | (protocol == odd.UDP))
+def candidates(packets: Packets, grouped: Grouped, conversations: Conversations) -> Candidates:
+    """The first segments with payload (or a SYN, for its sequence) of each row and direction, but
+    for what is judged already.
+    """
+    useful = packets.kept > 0
     useful |= (packets.flags & (odd.SYN | odd.SYNACK)) != 0
-    place = np.flatnonzero(useful[grouped.order])
+    # What is neither TCP nor UDP is not dissected.
+    number = (grouped.rows["meta"] >> 48).astype(np.uint8)
+    wanted = (number == odd.TCP) | (number == odd.UDP)
+    wanted &= ~conversations.judged(grouped.rows)
+    place = np.flatnonzero(useful[grouped.order] & wanted[grouped.row])
     taken = grouped.order[place]
     found = Candidates(
         grouped.row[place],
@@ -116,7 +123,15 @@ class _Half:
             if seq != following:
                 return self._sorted()
             following = (seq + len(data)) & 0xFFFFFFFF
+        return self.joined()
+
+    def joined(self) -> bytes:
+        """The payload in the order of the capture."""
         return b"".join([data for _, data in self.segments])
+
+    def sizes(self) -> list[int]:
+        """How long each datagram is."""
+        return [len(data) for _, data in self.segments]
 
     def _sorted(self) -> bytes:
         anchor = self.segments[0][0] if self.start is None else self.start
@@ -156,12 +171,17 @@ class Conversation:
         """Ask what the bytes prove, and forget them if more would not help."""
         if not self.kept:
             return
+        ends = (self.high, self.low) if self.turned else (self.low, self.high)
         if self.tcp:
-            low, high = self.low.stream(), self.high.stream()
+            self.answer = classify(ends[0].stream(), ends[1].stream(), protocol="tcp")
         else:
-            low, high = (b"".join([d for _, d in half.segments]) for half in (self.low, self.high))
-        client, server = (high, low) if self.turned else (low, high)
-        self.answer = classify(client, server, protocol="tcp" if self.tcp else "udp")
+            self.answer = classify(
+                ends[0].joined(),
+                ends[1].joined(),
+                protocol="udp",
+                client_sizes=ends[0].sizes(),
+                server_sizes=ends[1].sizes(),
+            )
         if self.answer.finished or self.segments >= _PATIENCE:
             self.forget()
 
@@ -182,94 +202,133 @@ class Conversations:
         # None: judged, or nothing that could be recognised.
         self._open: dict[Key, Conversation | None] = {}
         self._kept = 0
+        # Conversations whose bytes had to go before they were judged.
+        self.refused = 0
+
+    def judged(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        """Which rows only go on with a conversation of which no more must be seen."""
+        if not self._open:
+            return np.zeros(len(rows), dtype=bool)
+        known = self._open.get
+        found = np.array([known(key, _NEVER) is None for key in keys_of(rows)], dtype=bool)
+        found &= rows["opener"] < 0
+        return found
 
     def feed(self, frames: Frames, found: Candidates, merged: npt.NDArray[np.void]) -> None:
         """Take the candidates of a block, sorted by `row`, which numbers the rows of `merged`."""
         lanes = _lanes(frames, found, merged)
-        segments = list(
-            zip(*(getattr(found, f.name).tolist() for f in fields(found)[1:]), strict=True)
-        )
-        keys = keys_of(merged[lanes.row])
-        for place, (begin, end, worth, opener) in enumerate(lanes.each()):
-            key = keys[place]
-            known = self._open.get(key, _NEVER)
-            if known is None and opener < 0:
+        columns = [getattr(found, each.name) for each in fields(found)[1:]]
+        for lane in lanes:
+            known = self._open.get(lane.key, _NEVER)
+            if known is None and lane.opener < 0:
                 continue
             if isinstance(known, Conversation) and (
-                opener < 0
-                or (known.opener, known.isn) == (opener, int(merged["isn"][lanes.row[place]]))
+                lane.opener < 0 or (known.opener, known.isn) == (lane.opener, lane.isn)
             ):
-                self._take(key, known, frames, segments[begin:end])
-            elif worth:
-                opened = _conversation(merged[lanes.row[place]])
-                self.of.setdefault(key, []).append(opened)
-                self._take(key, opened, frames, segments[begin:end])
+                self._take(lane, known, frames, columns)
+            elif lane.worth:
+                opened = Conversation(lane.number, lane.tcp, lane.opener, lane.isn, lane.turned)
+                self.of.setdefault(lane.key, []).append(opened)
+                self._take(lane, opened, frames, columns)
             else:
-                self._open[key] = None
+                self._open[lane.key] = None
         if self._kept > BUDGET:
             self.forget()
 
     def _take(
-        self, key: Key, conversation: Conversation, frames: Frames, segments: list[_Segment]
+        self,
+        lane: _Lane,
+        conversation: Conversation,
+        frames: Frames,
+        columns: Sequence[npt.NDArray[Any]],
     ) -> None:
         self._kept -= conversation.kept
-        for part in (segments[:_FIRST], segments[_FIRST:]):
-            if part:
-                _add(conversation, frames, part)
+        middle = min(lane.begin + _FIRST, lane.end)
+        for begin, end in ((lane.begin, middle), (middle, lane.end)):
+            if begin < end and not conversation.done:
+                segments = [column[begin:end].tolist() for column in columns]
+                _add(conversation, frames, list(zip(*segments, strict=True)))
                 conversation.judge()
-                if conversation.done:
-                    break
         self._kept += conversation.kept
-        self._open[key] = None if conversation.done else conversation
+        self._open[lane.key] = None if conversation.done else conversation
+
+    def by_row(self, rows: npt.NDArray[np.void]) -> list[Conversation | None]:
+        """The conversation of each row, rows in file order: the first that began within it."""
+        found: list[Conversation | None] = [None] * len(rows)
+        if not self.of:
+            return found
+        left: dict[Key, int] = {}
+        keys, indexes = keys_of(rows), rows["index"].tolist()
+        for place in range(len(rows) - 1, -1, -1):
+            known = self.of.get(keys[place])
+            if known is None:
+                continue
+            end = left.get(keys[place], len(known))
+            while end and known[end - 1].index >= indexes[place]:
+                end -= 1
+                found[place] = known[end]
+            left[keys[place]] = end
+        return found
 
     def forget(self) -> None:
-        """Let all bytes go; what they proved so far stands."""
+        """Let the oldest half of the bytes go; what they proved so far stands."""
         for key, conversation in self._open.items():
-            if conversation is not None:
+            if self._kept <= BUDGET // 2:
+                break
+            if conversation is not None and conversation.kept:
+                self._kept -= conversation.kept
+                self.refused += 1
                 conversation.forget()
                 self._open[key] = None
-        self._kept = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Lanes:
-    """Per connection of a block that carried payload: its row, its candidates from `begin` to
-    `end`, whether they are worth a look, and which end opened it.
+class _Lane(NamedTuple):
+    """A connection of a block that carried payload: its candidates are from `begin` to `end`,
+    `worth` says whether they deserve a look, the rest is what a `Conversation` starts with.
     """
 
-    row: Ints
-    begin: Ints
-    end: Ints
-    worth: npt.NDArray[np.bool_]
-    opener: npt.NDArray[np.int8]
+    key: Key
+    begin: int
+    end: int
+    worth: bool
+    number: int
+    tcp: bool
+    opener: int
+    isn: int
+    turned: bool
 
-    def each(self) -> Iterator[tuple[int, int, bool, int]]:
-        """As plain numbers."""
-        columns = (self.begin, self.end, self.worth, self.opener)
-        return zip(*(column.tolist() for column in columns), strict=True)
 
-
-def _lanes(frames: Frames, found: Candidates, merged: npt.NDArray[np.void]) -> _Lanes:
+def _lanes(frames: Frames, found: Candidates, merged: npt.NDArray[np.void]) -> Iterator[_Lane]:
+    if not len(found.row):
+        return iter(())
     begin = np.flatnonzero(np.diff(found.row, prepend=-1))
     end = np.append(begin[1:], len(found.row)).astype(np.int64)
-    row = found.row[begin]
     payload = found.kept > 0
-    datagrams = (merged["meta"][found.row] >> np.uint64(48)) & np.uint64(0xFF) == odd.UDP
+    datagrams = (merged["meta"] >> 48).astype(np.uint8)[found.row] == odd.UDP
     # Not only the very first: segments are captured out of order, too.
     first = np.flatnonzero(payload & (_within(found, payload.astype(np.int64)) <= _FIRST))
     heads = _heads(frames, found.start[first], found.kept[first])
     worth = np.zeros(len(found.row), dtype=bool)
     worth[first] = promising(heads, datagrams=datagrams[first])
-    carrying = np.zeros(len(begin), dtype=bool)
-    if len(begin):
-        carrying = np.logical_or.reduceat(payload, begin)
-        worth = np.logical_or.reduceat(worth, begin)
-        # One end has said little and the other nothing yet: that may still become something.
-        high = np.logical_or.reduceat(payload & found.from_high, begin)
-        low = np.logical_or.reduceat(payload & ~found.from_high, begin)
-        worth |= (high != low) & (end - begin < _FIRST) & ~datagrams[begin]
-    opener = merged["opener"][row]
-    return _Lanes(row[carrying], begin[carrying], end[carrying], worth[carrying], opener[carrying])
+    carrying = np.logical_or.reduceat(payload, begin)
+    worth = np.logical_or.reduceat(worth, begin)
+    # One end has said little and the other nothing yet: that may still become something.
+    high = np.logical_or.reduceat(payload & found.from_high, begin)
+    low = np.logical_or.reduceat(payload & ~found.from_high, begin)
+    worth |= (high != low) & (end - begin < _FIRST) & ~datagrams[begin]
+    rows = merged[found.row[begin[carrying]]]
+    opener, from_high = rows["opener"], rows["first_from"] == 1
+    columns = (
+        begin[carrying],
+        end[carrying],
+        worth[carrying],
+        rows["index"],
+        ~datagrams[begin[carrying]],
+        opener,
+        rows["isn"],
+        (opener == 1) | ((opener < 0) & from_high),
+    )
+    return map(_Lane, keys_of(rows), *(column.tolist() for column in columns))
 
 
 def _heads(frames: Frames, start: Ints, kept: Ints) -> npt.NDArray[np.uint8]:
@@ -280,22 +339,17 @@ def _heads(frames: Frames, start: Ints, kept: Ints) -> npt.NDArray[np.uint8]:
     return heads
 
 
-def _conversation(row: np.void) -> Conversation:
-    opener = int(row["opener"])
-    tcp = int(row["meta"]) >> 48 & 0xFF == odd.TCP
-    turned = bool(opener == 1 or (opener < 0 and row["first_from"] == 1))
-    return Conversation(int(row["index"]), tcp, opener, int(row["isn"]), turned)
-
-
 def _add(conversation: Conversation, frames: Frames, segments: list[_Segment]) -> None:
+    data = frames.buffer.data
     for from_high, seq, flags, start, kept in segments:
         half = conversation.high if from_high else conversation.low
-        if flags & (odd.SYN | odd.SYNACK):
+        if flags & _SYNS:
             seq = (seq + 1) & 0xFFFFFFFF
             half.start = seq
         if kept:
-            half.segments.append((seq, frames.buffer[start : start + min(kept, LIMIT)].tobytes()))
-            conversation.kept += min(kept, LIMIT)
+            taken = bytes(data[start : start + min(kept, LIMIT)])
+            half.segments.append((seq, taken))
+            conversation.kept += len(taken)
     conversation.segments += len(segments)
 
 

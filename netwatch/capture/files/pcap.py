@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwatch.capture.files import lockstep
-from netwatch.capture.files.frames import LONGEST, PADDING, Damaged, Frames, Ints
+from netwatch.capture.files.frames import ASIDE, LONGEST, PADDING, Damaged, Frames, Ints
 
 # magic: byte order, parts of a second, length of a record's header
 MAGIC: dict[bytes, tuple[str, int, int]] = {
@@ -26,7 +26,7 @@ MAGIC: dict[bytes, tuple[str, int, int]] = {
     b"\xa1\xb2\xcd\x34": (">", 1_000_000, 24),
 }
 HEADER = 24
-_BLOCK = 32 << 20
+_BLOCK = 8 << 20
 
 
 def frames(head: bytes, stream: BinaryIO, *, block: int = _BLOCK) -> Iterator[Frames]:
@@ -37,7 +37,7 @@ def frames(head: bytes, stream: BinaryIO, *, block: int = _BLOCK) -> Iterator[Fr
     """
     order, fraction, header = MAGIC[head[:4]]
     link = int.from_bytes(head[20:24], "little" if order == "<" else "big") & 0xFFFF
-    buffer = np.zeros(block + PADDING, dtype=np.uint8)
+    buffer = np.zeros(block + PADDING + ASIDE, dtype=np.uint8)
     space = memoryview(buffer.data)
     seen, kept = 0, 0
     while got := _fill(stream, space[kept:block]):

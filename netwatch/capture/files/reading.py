@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from netwatch.capture.files import odd, pcap, pcapng
-from netwatch.capture.files.flows import flow
+from netwatch.capture.files.flows import flows
 from netwatch.capture.files.frames import Damaged, Frames
 from netwatch.capture.files.packets import packets
-from netwatch.capture.files.payloads import (
-    Candidates,
-    Conversation,
-    Conversations,
-    candidates,
-    joined,
-    keys_of,
-)
+from netwatch.capture.files.paths import Paths
+from netwatch.capture.files.payloads import Candidates, Conversations, candidates, joined
 from netwatch.capture.files.rows import CHUNK, ROW, Rows, group, merge
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
@@ -36,25 +30,25 @@ class Reading:
 
     rows: Rows
     conversations: Conversations
+    paths: Paths
     frames: int
     packets: int
     damage: str | None
 
+    def losses(self) -> dict[str, int]:
+        """What there was no room for, by reason: conversations not judged to the end, packets
+        whose tunnel is not told.
+        """
+        found = {
+            "conversations": self.conversations.refused,
+            "tunnels": self.paths.refused,
+        }
+        return {reason: count for reason, count in found.items() if count}
+
     def flows(self) -> Iterator[Flow]:
         """The flows, in the order of their first packets."""
         rows = self.rows[np.argsort(self.rows["index"], kind="stable")]
-        at: dict[bytes, int] = {}
-        later = _next_of_key(rows)
-        for row, key, until in zip(_tuples(rows), keys_of(rows), later, strict=True):
-            known = self.conversations.of.get(key)
-            conversation: Conversation | None = None
-            if known is not None:
-                place = at.get(key, 0)
-                while place < len(known) and known[place].index < until:
-                    conversation = conversation or known[place]
-                    place += 1
-                at[key] = place
-            yield flow(row, conversation)
+        return flows(rows, self.conversations.by_row(rows), self.paths)
 
 
 def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
@@ -65,7 +59,7 @@ def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
     """
     table = np.zeros(0, dtype=ROW)
     pending: list[Rows] = []
-    conversations, fragments = Conversations(), odd.Fragments()
+    conversations, memory = Conversations(), odd.Memory()
     seen, counted, damage = 0, 0, None
     blocks = _blocks(stream, name)
     while True:
@@ -76,7 +70,7 @@ def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
             break
         if frames is None:
             break
-        found = _block(frames, seen, conversations if dissect else None, fragments)
+        found = _block(frames, seen, conversations if dissect else None, memory)
         seen += len(frames.offset)
         if len(found):
             counted += int(found["packets"].sum())
@@ -87,9 +81,8 @@ def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
         raise NetwatchError(
             f"{name} holds no readable packet: {damage}", "is it a complete pcap or pcapng file?"
         )
-    return Reading(
-        merge(np.concatenate([table, *pending]))[0], conversations, seen, counted, damage
-    )
+    table = merge(np.concatenate([table, *pending]))[0]
+    return Reading(table, conversations, memory.paths, seen, counted, damage)
 
 
 def _blocks(stream: BinaryIO, name: str) -> Iterator[Frames]:
@@ -105,42 +98,25 @@ def _blocks(stream: BinaryIO, name: str) -> Iterator[Frames]:
 
 
 def _block(
-    frames: Frames, seen: int, conversations: Conversations | None, fragments: odd.Fragments
+    frames: Frames, seen: int, conversations: Conversations | None, memory: odd.Memory
 ) -> Rows:
     chunks: list[Rows] = []
     found: list[Candidates] = []
     total = 0
     for first in range(0, len(frames.offset), CHUNK):
         last = min(first + CHUNK, len(frames.offset))
-        part = packets(frames, first, last, fragments)
-        if part is None:
-            continue
-        grouped = group(part, frames.when[first:last], seen + first)
-        if conversations is not None:
-            chosen = candidates(part, grouped)
-            np.add(chosen.row, total, out=chosen.row)
-            found.append(chosen)
-        chunks.append(grouped.rows)
-        total += len(grouped.rows)
+        for part in packets(frames, first, last, memory):
+            grouped = group(part, frames.when[first:last], seen + first)
+            if conversations is not None:
+                chosen = candidates(part, grouped, conversations)
+                np.add(chosen.row, total, out=chosen.row)
+                found.append(chosen)
+            chunks.append(grouped.rows)
+            total += len(grouped.rows)
     if not chunks:
         return np.zeros(0, dtype=ROW)
+    if conversations is None:
+        return np.concatenate(chunks)
     merged, number = merge(np.concatenate(chunks))
-    if conversations is not None:
-        conversations.feed(frames, joined(found, number), merged)
+    conversations.feed(frames, joined(found, number), merged)
     return merged
-
-
-def _tuples(rows: Rows) -> Iterator[tuple[Any, ...]]:
-    """The rows as tuples of plain Python numbers, in the order of ROW's fields."""
-    return zip(*(rows[name].tolist() for name in ROW.names or ()), strict=True)
-
-
-def _next_of_key(rows: Rows) -> list[int]:
-    """For each row: the index at which the next connection of its key begins."""
-    following: dict[bytes, int] = {}
-    found = [0] * len(rows)
-    keys, indexes = keys_of(rows), rows["index"].tolist()
-    for place in range(len(rows) - 1, -1, -1):
-        found[place] = following.get(keys[place], 1 << 62)
-        following[keys[place]] = indexes[place]
-    return found

@@ -6,6 +6,7 @@ new, never by idle time. Keys are compared in full: two flows with equal hashes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,34 +65,40 @@ class Grouped:
 
 def group(packets: Packets, when: Ints, base: int) -> Grouped:
     """Add up the packets of one chunk. `when` is by ordinal; `base` is the ordinal 0's number."""
-    mixed = _hash(packets)
+    mixed = _hash(packets.key)
     order = _sorted(mixed, packets.ordinal)
-    key = {name: getattr(packets, name)[order] for name in KEY}
-    cut = np.empty(len(order), dtype=bool)
-    cut[0] = True
     opens = (packets.flags[order] & _OPENING) != 0
-    np.not_equal(key["low_1"][1:], key["low_1"][:-1], out=cut[1:])
-    for name in KEY:
-        if name != "low_1":
-            cut[1:] |= key[name][1:] != key[name][:-1]
-    starts = np.flatnonzero(cut | opens)
+    cut = opens.copy()
+    cut[0] = True
+    for column in packets.key:
+        mine = column[order]
+        cut[1:] |= mine[1:] != mine[:-1]
+    starts = np.flatnonzero(cut)
     rows = np.zeros(len(starts), dtype=ROW)
     first = order[starts]
     rows["hash"] = mixed[first]
-    for name in KEY:
-        rows[name] = key[name][starts]
+    _write_key(rows, [column[first] for column in packets.key])
     low = packets.from_low[order]
     _add(rows, packets, order, starts, low)
-    times = when[packets.ordinal[order]]
+    ordinal = packets.ordinal[order]
+    times = when[ordinal]
     rows["first"] = np.minimum.reduceat(times, starts)
     rows["last"] = np.maximum.reduceat(times, starts)
-    rows["index"] = packets.ordinal[first] + base
+    rows["index"] = ordinal[starts] + base
     rows["isn"] = packets.seq[first]
     rows["first_from"] = ~low[starts]
     rows["opener"] = np.where(opens[starts], rows["first_from"].astype(np.int8), -1)
-    row = np.zeros(len(order), dtype=np.int64)
-    row[starts[1:]] = 1
-    return Grouped(rows, order, np.cumsum(row))
+    return Grouped(rows, order, np.cumsum(cut) - 1)
+
+
+def _write_key(rows: Rows, key: Sequence[Words]) -> None:
+    if len(key) == len(KEY):
+        for name, column in zip(KEY, key, strict=True):
+            rows[name] = column
+        return
+    low, high, rows["meta"] = key
+    rows["low_1"], rows["high_1"] = low >> 16, high >> 16
+    rows["ports"] = (low & _PLACE) << 16 | high & _PLACE
 
 
 def _add(
@@ -120,17 +127,13 @@ def _sorted(mixed: Words, ordinal: Ints) -> Ints:
     return order
 
 
-def _hash(packets: Packets) -> Words:
+def _hash(key: Sequence[Words]) -> Words:
     """Well mixed, so that sorting seldom meets equal hashes of unequal keys; never trusted."""
-    mixed = packets.low_1 * _MIX[0]
-    # IPv4 has zeros here, which add nothing: a key hashes alike whatever else is in its chunk.
-    if packets.low_0.any() or packets.high_0.any():
-        mixed += packets.low_0 * _MIX[2]
-        mixed ^= packets.high_0 * _MIX[3]
-    for number, column in enumerate((packets.high_1, packets.ports, packets.meta)):
+    mixed = key[0] * _MIX[0]
+    for number, column in enumerate(key[1:], start=1):
         mixed ^= mixed >> (_SHIFT_HIGH if number % 2 else _SHIFT_LOW)
         mixed += column
-        mixed *= _MIX[(number + 1) % 4]
+        mixed *= _MIX[number % 4]
     mixed ^= mixed >> _SHIFT_HIGH
     mixed *= _MIX[1]
     mixed ^= mixed >> _SHIFT_LOW

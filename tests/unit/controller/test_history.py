@@ -34,65 +34,68 @@ def put(history: History, sequence: int, *flows: Flow, at: int = START) -> bool:
     return history.append(Report("a", "boot", sequence, at - SECOND, at), named, at)
 
 
+def served(port: int, made: Flow) -> Flow:
+    return replace(made, server=replace(made.server, port=port))
+
+
 def silent(made: Flow) -> Flow:
     return replace(made, client_payload_bytes=0, server_payload_bytes=0)
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "expected"),
-    [
-        pytest.param(flow(encryption=UNKNOWN), flow(), "encrypted", id="the handshake came later"),
-        pytest.param(
-            flow(encryption=UNKNOWN), flow(encryption=PLAIN), "plaintext", id="plaintext, later"
-        ),
-        pytest.param(
-            flow(encryption=UNKNOWN), flow(sport=2), "unknown", id="another connection is no proof"
-        ),
-        pytest.param(
-            silent(flow(encryption=UNKNOWN)),
-            flow(sport=2),
-            "encrypted",
-            id="a connection that said nothing gave nothing away",
-        ),
-        pytest.param(
-            silent(flow(encryption=UNKNOWN)),
-            silent(flow(sport=2, encryption=UNKNOWN)),
-            "unknown",
-            id="nothing said, nothing known",
-        ),
-        pytest.param(flow(), flow(sport=2, encryption=PLAIN), "plaintext", id="the worst counts"),
-    ],
-)
+ENCRYPTION = {
+    "the handshake came later": (flow(encryption=UNKNOWN), flow(), "encrypted"),
+    "plaintext, later": (flow(encryption=UNKNOWN), flow(encryption=PLAIN), "plaintext"),
+    "another connection is no proof": (flow(encryption=UNKNOWN), flow(sport=2), "unknown"),
+    "a connection that said nothing gave nothing away": (
+        silent(flow(encryption=UNKNOWN)),
+        flow(sport=2),
+        "encrypted",
+    ),
+    "nothing said, nothing known": (
+        silent(flow(encryption=UNKNOWN)),
+        silent(flow(sport=2, encryption=UNKNOWN)),
+        "unknown",
+    ),
+    "the worst counts": (flow(), flow(sport=2, encryption=PLAIN), "plaintext"),
+}
+
+
 @pytest.mark.parametrize("rolled", [False, True])
-def test_an_edge_is_as_encrypted_as_its_worst_connection(
-    history: History, first: Flow, then: Flow, expected: str, rolled: bool
-) -> None:
-    put(history, 1, first)
-    put(history, 2, replace(then, last_seen=START + SECOND), at=START + SECOND)
+def test_an_edge_is_as_encrypted_as_its_worst_connection(history: History, rolled: bool) -> None:
+    """Every case is an edge of its own in one history."""
+    numbers = range(1, len(ENCRYPTION) + 1)
+    cases = [*ENCRYPTION.values()]
+    put(history, 1, *(served(n, first) for n, (first, _, _) in zip(numbers, cases, strict=True)))
+    later = [replace(then, last_seen=START + SECOND) for _, then, _ in cases]
+    put(history, 2, *map(served, numbers, later), at=START + SECOND)
     if rolled:
         history.roll_up(START + HOUR)
-    assert [half.encryption for half in history.edges(None, None)] == [expected]
+    found = {half.port: half.encryption for half in history.edges(None, None)}
+    assert {case: found[n] for case, n in zip(ENCRYPTION, numbers, strict=True)} == {
+        case: expected for case, (_, _, expected) in ENCRYPTION.items()
+    }
 
 
-@pytest.mark.parametrize(
-    ("flows", "direction"),
-    [
-        pytest.param([flow()], "seen", id="seen"),
-        pytest.param([flow(direction="guessed")], "guessed", id="guessed"),
-        pytest.param([flow(direction="guessed"), flow(sport=2)], "seen", id="one was proven"),
-        pytest.param(
-            [flow(direction="guessed"), flow(sport=2, state="unanswered")],
-            "guessed",
-            id="an unanswered SYN does not prove who served the other",
-        ),
-        pytest.param([flow(state="unanswered")], "seen", id="a scan has a direction"),
-    ],
-)
-def test_direction_is_that_of_what_was_answered(
-    history: History, flows: list[Flow], direction: str
-) -> None:
-    put(history, 1, *flows)
-    assert [half.direction for half in history.edges(None, None)] == [direction]
+DIRECTION = {
+    "seen": ([flow()], "seen"),
+    "guessed": ([flow(direction="guessed")], "guessed"),
+    "one was proven": ([flow(direction="guessed"), flow(sport=2)], "seen"),
+    "an unanswered SYN does not prove who served the other": (
+        [flow(direction="guessed"), flow(sport=2, state="unanswered")],
+        "guessed",
+    ),
+    "a scan has a direction": ([flow(state="unanswered")], "seen"),
+}
+
+
+def test_direction_is_that_of_what_was_answered(history: History) -> None:
+    """Every case is an edge of its own in one history."""
+    for n, (flows, _) in enumerate(DIRECTION.values(), 1):
+        put(history, n, *(served(n, one) for one in flows))
+    found = {half.port: half.direction for half in history.edges(None, None)}
+    assert {case: found[n] for n, case in enumerate(DIRECTION, 1)} == {
+        case: expected for case, (_, expected) in DIRECTION.items()
+    }
 
 
 def test_the_latest_verdict_is_the_edges(history: History) -> None:

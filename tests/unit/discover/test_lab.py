@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from netwatch.model.snapshot import Snapshot
 SHOP = Path(__file__).parents[3] / "netwatch" / "lab" / "shop.yaml"
 
 
+@cache
 def facts(host: str) -> Snapshot:
     plan = place(load(SHOP))
     placed = next(one for one in plan.hosts if one.name == host)
@@ -36,7 +38,7 @@ def replace(file: Path, content: bytes) -> None:
 
 @contextmanager
 def watching(file: Path, host: str, changed: Callable[[], None]) -> Iterator[LabSource]:
-    source = LabSource(file, host)
+    source = LabSource(file, host, poll_s=0.005)
     source.start(changed)
     try:
         yield source

@@ -213,7 +213,6 @@ def test_what_the_bytes_say_is_named_and_plaintext(client, server, protocol, app
         pytest.param(b"\x16\x03", b"", id="two bytes of a record"),
         pytest.param(b"hello", b"world", id="no protocol"),
         pytest.param(bytes(100), bytes(100), id="zeros"),
-        pytest.param(b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"S", id="an SSLRequest without TLS"),
     ],
 )
 def test_what_nothing_proves_is_unknown(client, server):

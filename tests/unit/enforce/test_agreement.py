@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from netwatch.enforce.compile import compile, world_of
+from netwatch.enforce.compile import compile
+from netwatch.enforce.ends import world_of
 from netwatch.enforce.walk import DENY, Packet, Walker
 from netwatch.model.snapshot import Snapshot
 from netwatch.policy.evaluate import Judge

@@ -7,7 +7,7 @@ import pytest
 from netwatch.model.times import nanoseconds
 from netwatch.policy.lint import lint
 
-from .worlds import network_policy, segment
+from .worlds import cluster_network_policy, network_policy, segment
 
 NOW = nanoseconds("2030-01-01T00:00:00Z")
 GOVERNS = "governs: {app: db}\n"
@@ -77,3 +77,74 @@ def test_another_document_may_bring_dns() -> None:
     """The warning is about the namespace, not about one file."""
     dns = segment("governs: all\nrules: [{to: anyone, ports: dns}]", "dns")
     assert lint(segment("governs: all\nrules: [{to: host, ports: 80}]") + dns, now=NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "codes"),
+    [
+        pytest.param("policyTypes: [Ingress]\ningress: [{}]\negress: [{}]", 1, id="egress"),
+        pytest.param("policyTypes: [Egress]\ningress: [{}, {}]\negress: []", 2, id="ingress"),
+        pytest.param("policyTypes: [Ingress]\negress: []", 0, id="no rule"),
+        pytest.param("ingress: [{}]\negress: [{}]", 0, id="nothing stated"),
+        pytest.param(
+            "policyTypes: [Ingress, Egress]\ningress: [{}]\negress: [{}]", 0, id="both stated"
+        ),
+    ],
+)
+def test_rules_outside_policy_types_are_found(spec: str, codes: int) -> None:
+    """A rule whose direction is not listed is written and means nothing."""
+    remarks = lint(network_policy(f"podSelector: {{}}\n{spec}"), now=NOW)
+    found = [remark for remark in remarks if remark.code == "ignored"]
+    assert [remark.severity for remark in found] == ["finding"] * codes
+
+
+ANYONE = "from: [{namespaces: {}}]"
+WEB = "from: [{namespaces: {matchLabels: {team: web}}}]"
+PORT = "protocols: [{tcp: {destinationPort: {number: 80}}}]"
+
+
+@pytest.mark.parametrize(
+    ("rules", "codes"),
+    [
+        pytest.param(f"{{action: Deny, {ANYONE}}}", set(), id="a plain rule"),
+        pytest.param(
+            f"{{action: Deny, {WEB}}}, {{action: Accept, {WEB}}}",
+            {"unreachable"},
+            id="the same peer again, whatever the action",
+        ),
+        pytest.param(
+            f"{{action: Pass, {WEB}}}, {{action: Deny, {WEB}, {PORT}}}",
+            {"unreachable"},
+            id="a port of all that was passed",
+        ),
+        pytest.param(
+            f"{{action: Deny, {WEB}, {PORT}}}, {{action: Accept, {WEB}}}",
+            set(),
+            id="all after one port",
+        ),
+        pytest.param(
+            f"{{action: Deny, {WEB}, {PORT}}}, {{action: Deny, {WEB}}}",
+            set(),
+            id="the narrow one first",
+        ),
+    ],
+)
+def test_remarks_on_the_order_of_a_tiers_rules(rules: str, codes: set[str]) -> None:
+    """What comes first decides; what can never decide is found."""
+    policies = cluster_network_policy(f"ingress: [{rules}]")
+    assert {remark.code for remark in lint(policies, now=NOW)} == codes
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        pytest.param("{action: Accept, to: [{networks: [0.0.0.0/0]}]}", "too-wide", id="wide"),
+        pytest.param(
+            "{action: Accept, to: [{domainNames: [a.example]}]}", "needs-names", id="names"
+        ),
+    ],
+)
+def test_what_a_tier_may_say_is_warned_of(rules: str, code: str) -> None:
+    """Idioms of upstream are said, and nothing fails."""
+    (remark,) = lint(cluster_network_policy(f"egress: [{rules}]"), now=NOW)
+    assert (remark.code, remark.severity) == (code, "warning")

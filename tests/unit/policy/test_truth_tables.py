@@ -1,4 +1,4 @@
-"""The NetworkPolicy truth tables of the shared data, through `decide` and through the command."""
+"""The truth tables of the shared data, through `decide` and through the command."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from netwatch.policy.world import parse_world
 from .worlds import shared
 
 CASES = shared("policy/network_policy.json")
+TIER_CASES = shared("policy/cluster_network_policy.json")
 
 
 def _world(topology: dict[str, Any]) -> str:
@@ -84,3 +85,35 @@ def test_the_matrix_command_prints_the_published_truth_table(
                     if source == destination and probe["ignore_loopback"]:
                         continue
                     assert table["rows"][spot[source]][spot[destination]] == wanted
+
+
+@pytest.mark.parametrize("case", TIER_CASES, ids=[case["id"] for case in TIER_CASES])
+def test_decide_gives_the_published_answers_of_the_tiers(case: dict[str, Any]) -> None:
+    """Every probe of a ClusterNetworkPolicy case is as upstream expects."""
+    policies = parse(_documents(case), "case.json")
+    world = parse_world(_world(case["topology"]), "world.json")
+    by_key = {workload.key: workload for workload in world.workloads}
+    for probe in case["probes"]:
+        ends = Party(by_key[probe["src"]]), Party(by_key[probe["dst"]])
+        decision = decide(policies, world, *ends, probe["protocol"].lower(), probe["port"])
+        assert (decision.verdict == "allow") is probe["allowed"], decision.reason
+    assert case["probes"]
+
+
+@pytest.mark.parametrize("case", TIER_CASES, ids=[case["id"] for case in TIER_CASES])
+def test_the_matrix_command_gives_the_published_answers_of_the_tiers(
+    case: dict[str, Any], tmp_path: Path
+) -> None:
+    """What `netwatch policy matrix --json` prints holds every probe of the case."""
+    world, documents = tmp_path / "world.json", tmp_path / "documents.json"
+    world.write_text(_world(case["topology"]))
+    documents.write_text(_documents(case))
+    for probe in case["probes"]:
+        asked = f"{probe['protocol'].lower()}/{probe['port']}"
+        arguments = ["matrix", "--world", world, "--policies", documents, "--probe", asked]
+        result = CliRunner().invoke(command, [*map(str, arguments), "--json"])
+        assert result.exit_code == 0, result.output
+        answer = json.loads(result.output)
+        spot = {key: index for index, key in enumerate(answer["order"])}
+        cell = answer["probes"][0]["rows"][spot[probe["src"]]][spot[probe["dst"]]]
+        assert cell == "01"[probe["allowed"]]

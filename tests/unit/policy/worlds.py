@@ -77,5 +77,15 @@ def network_policy(
     return parse(f"{head}\nspec:\n{_indented(spec)}", f"{name}.yaml")
 
 
+def cluster_network_policy(spec: str, name: str = "c") -> tuple[Policy, ...]:
+    """An Admin ClusterNetworkPolicy for everybody, of priority 10, with these rules."""
+    head = (
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\n"
+        f"metadata: {{name: {name}}}\nspec:\n"
+        "  tier: Admin\n  priority: 10\n  subject: {namespaces: {}}\n"
+    )
+    return parse(f"{head}{_indented(spec)}", f"{name}.yaml")
+
+
 def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.strip("\n").split("\n")) + "\n"

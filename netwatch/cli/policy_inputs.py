@@ -1,0 +1,165 @@
+"""What the verbs of `netwatch policy` read: worlds, parties, questions."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from netwatch import settings
+from netwatch.cli.fleet import Remote, remote
+from netwatch.cli.output import say
+from netwatch.model.errors import InvalidDocument, NetwatchError, Unreachable, UsageError
+from netwatch.policy.fields import meant
+from netwatch.policy.ir import Party, World
+from netwatch.policy.matrix import pair
+from netwatch.policy.world import parse_world
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+POLICIES = click.option(
+    "--policies",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file or folder of policies; may be repeated.",
+)
+WORLD = click.option(
+    "--world",
+    "world_file",
+    type=click.Path(path_type=Path),
+    help="A JSON file with namespaces and workloads; default: the running controller's, else"
+    " those of this host.",
+)
+_WORLD_KEYS = ("namespace", "name", "labels", "addresses", "host", "host_network")
+
+
+def question_options(function: F) -> F:
+    """`--from`, `--to`, `--port` and `--protocol`."""
+    for option in (
+        click.option("--protocol", default="tcp", show_default=True, help="tcp, udp, icmp, …"),
+        click.option(
+            "--port", type=click.IntRange(1, 65535), help="The destination's; none for ICMP."
+        ),
+        click.option("--to", "destination", required=True, help="ns/name, an address, or host."),
+        click.option("--from", "source", required=True, help="ns/name, an address, or host."),
+    ):
+        function = option(function)
+    return function
+
+
+def read_world(file: Path | None) -> World:
+    """The world of this file; without one, of the running controller, else of this host."""
+    if file is not None:
+        return parse_world(text_of(file, "the world"), str(file))
+    source = controller()
+    if source is not None:
+        try:
+            return _of_controller(source)
+        except Unreachable as error:
+            if os.environ.get("NETWATCH_URL"):
+                raise
+            say(f"{error.message}; this host's own workloads are taken")
+    return _of_this_host()
+
+
+def text_of(file: Path, what: str) -> str:
+    """The text of a file; raises InvalidDocument."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InvalidDocument(
+            f"{what} can not be read: {reason.lower()}", "check the path", file=str(file)
+        ) from None
+
+
+def controller() -> Remote | None:
+    """The controller that the environment or the state folder names, or None."""
+    try:
+        return remote(os.environ, Path(settings.load().state))
+    except Unreachable:
+        return None
+
+
+def everything(source: Remote, name: str, **parameters: object) -> list[Any]:
+    """All rows of a list of the controller."""
+    rows: list[Any] = []
+    cursor = None
+    while True:
+        answer = source.get(name, {**parameters, "cursor": cursor})
+        rows.extend(answer[name])
+        cursor = answer["next"]
+        if cursor is None:
+            return rows
+
+
+def _of_controller(source: Remote) -> World:
+    """What the API tells, through the one reader of worlds, which trusts nobody."""
+    workloads = [_as_world(row) for row in everything(source, "workloads")]
+    addresses = [a for row in everything(source, "hosts") for a in row["addresses"]]
+    data = {"workloads": workloads, "host_addresses": addresses}
+    return parse_world(json.dumps(data), source.url)
+
+
+def _as_world(row: dict[str, Any]) -> dict[str, Any]:
+    ports = [
+        {key: port[key] for key in ("port", "protocol", "name")}
+        for port in row["ports"]
+        if port["protocol"] in ("tcp", "udp", "sctp")
+    ]
+    return {**{key: row[key] for key in _WORLD_KEYS}, "ports": ports}
+
+
+def _of_this_host() -> World:
+    from netwatch.cli.host import this_host
+    from netwatch.enforce.ends import world_of
+
+    snapshot = this_host()
+    if snapshot.problem:
+        raise NetwatchError(
+            f"no world is known: {snapshot.problem}", "name one with --world WORLD.json"
+        )
+    return world_of(snapshot)
+
+
+def ends(world: World, source: str, destination: str) -> tuple[Party, Party]:
+    """Both parties; between two workloads with addresses of a family that both have."""
+    found = party(world, source), party(world, destination)
+    workloads = found[0].workload, found[1].workload
+    if None not in workloads and found[0].address is None and found[1].address is None:
+        assert workloads[0] is not None and workloads[1] is not None
+        return pair(workloads[0], workloads[1])
+    return found
+
+
+def party(world: World, text: str) -> Party:
+    """A workload by `namespace/name`, the host, or whoever has the address."""
+    if text == "host":
+        return Party(host=True)
+    for workload in world.workloads:
+        if text in (workload.key, workload.identity):
+            return Party(workload)
+    try:
+        address = str(ipaddress.ip_address(text))
+    except ValueError:
+        known = [workload.key for workload in world.workloads]
+        raise UsageError(f"nobody is called {text[:60]!r}", meant(text, known[:2000])) from None
+    for workload in world.workloads:
+        if address in workload.addresses:
+            return Party(workload, address)
+    return Party(None, address, host=address in world.host_addresses)
+
+
+def protocol_of(protocol: str, port: int | None) -> str:
+    """The protocol in lower case; raises UsageError where it needs a port and has none."""
+    name = protocol.lower()
+    if port is None and name in ("tcp", "udp", "sctp"):
+        raise UsageError(f"{name} needs a port", "add --port NUMBER")
+    return name

@@ -1,0 +1,66 @@
+"""The first bytes of each direction, in order, and no more than was asked for."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.netns.bridges import (
+    METHODS,
+    A,
+    B,
+    Net,
+    connect,
+    of,
+    serving,
+    settled,
+    udp,
+    until,
+    watching,
+)
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_payload_arrives_in_order_with_its_offsets(net: Net, method: str) -> None:
+    """12 pieces or 8 kB of each direction; what follows is counted only."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number in range(20):
+            connection.recv(4, socket.MSG_WAITALL)
+            connection.sendall(b"%03d-" % number * 250)
+
+    with watching(net, method) as sensor, serving("nwt-b", B, 8002, talk):
+        with connect("nwt-a", B, 8002) as client:
+            port = client.getsockname()[1]
+            for number in range(20):
+                client.sendall(b"q%02d " % number)
+                client.recv(1000, socket.MSG_WAITALL)
+        batch = until(sensor, settled(8002))
+    pieces = [piece for piece in batch.payloads if piece.low_port == port]
+    asked = [piece for piece in pieces if piece.from_low]
+    told = [piece for piece in pieces if not piece.from_low]
+    assert [piece.offset for piece in asked] == [4 * n for n in range(12)]
+    assert b"".join(piece.data for piece in asked) == b"".join(b"q%02d " % n for n in range(12))
+    assert [piece.offset for piece in told] == [1000 * n for n in range(9)]
+    whole = b"".join(b"%03d-" % n * 250 for n in range(20))
+    assert b"".join(piece.data for piece in told) == whole[:8192]
+    assert len({piece.connection for piece in pieces}) == 1
+    (entry,) = of(batch.entries, port)
+    assert entry["payload_bytes"].tolist() == [80, 20_000]
+
+
+def test_no_payload_comes_of_a_classified_connection(net: Net) -> None:
+    """But its next connection on the same ports is looked at again."""
+    with watching(net, "tcx") as sensor, udp("nwt-a", A) as client, udp("nwt-b", B, 5010):
+        client.sendto(b"first", (B, 5010))
+        batch = until(sensor, lambda batch: len(batch.payloads) == 1)
+        sensor.classified(batch.payloads[0])
+        for _ in range(5):
+            client.sendto(b"later", (B, 5010))
+        batch = until(sensor, lambda batch: int(of(batch.entries, 5010)["packets"].sum()) == 6)
+        assert batch.payloads == []
+        assert int(of(batch.entries, 5010)["packets"].sum()) == 6

@@ -1,0 +1,63 @@
+"""Formatting changes the layout alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netwatch.model.errors import NetwatchError
+from netwatch.policy.fields import InvalidPolicies
+from netwatch.policy.formatting import formatted
+
+ROOT = Path(__file__).parents[3]
+UGLY = """\
+# Who may reach the database.
+apiVersion:   netwatch/v1
+kind: Segment
+metadata: {name: db,   namespace: shop}
+spec:
+    governs: {app: db}   # the database
+    # the API keeps its orders there
+    rules:
+    - from: {app: api}
+      ports: 5432
+      because: "a # in quotes is no comment"
+
+    # the worker settles them
+    - {from: {app: worker}, ports: [5432,  5433]}  # two ports
+---
+# the cache
+apiVersion: netwatch/v1
+kind: Segment
+metadata: {name: cache, namespace: shop}
+spec: {governs: {app: cache}, ingress: isolated}
+"""
+
+
+def test_layout_is_made_equal_and_every_comment_stays() -> None:
+    laid = formatted(UGLY, "f.yaml")
+    assert [line.split() for line in laid.split("\n")] == [
+        line.split() for line in UGLY.split("\n")
+    ]
+    assert "    - from: {app: api}\n      ports: 5432\n" in laid
+    assert "  governs: {app: db} # the database\n  # the API keeps its orders there\n" in laid
+    assert "\n\n    # the worker settles them\n    - {" in laid
+    assert formatted(laid, "f.yaml") == laid
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(f, id=f.name) for f in sorted((ROOT / "policies").rglob("*.yaml"))]
+)
+def test_what_ships_loses_nothing_and_settles(file: Path) -> None:
+    text = file.read_text()
+    laid = formatted(text, str(file))
+    assert formatted(laid, str(file)) == laid
+    assert laid.count("#") == text.count("#")
+
+
+def test_json_and_mistakes_are_refused() -> None:
+    with pytest.raises(NetwatchError, match="JSON"):
+        formatted("[]", "f.json")
+    with pytest.raises(InvalidPolicies):
+        formatted("kind: Segmen\n", "f.yaml")

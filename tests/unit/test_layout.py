@@ -1,0 +1,96 @@
+"""Every module has its test, where its name says or where this table does; none is too long."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LINES_LIMIT = 400
+MODULES = {
+    str(file.relative_to(ROOT / "netwatch").with_suffix(""))
+    for file in (ROOT / "netwatch").rglob("*.py")
+    if not file.name.startswith("__")
+}
+# Long for a reason: one table, which cutting in two would only make harder to find.
+TABLES = {"netwatch/dissect/ciphers.py"}
+
+# A test of another name that holds these modules (patterns): each is reached through the one that
+# is its public face, or it needs a kernel. A module with a mind of its own gets its own test.
+TESTED_IN = {
+    "docker/test_docker_discovery.py": "discover/docker discover/engine",
+    "golden/test_policy_errors.py": "policy/fields policy/nodes",
+    "netns/test_bad_input.py": "cli/doctor discover/sources enforce/survey",
+    "netns/test_capture_counts.py": "capture/flowmap capture/sensor",
+    "netns/test_capture_life.py": "capture/attach capture/libbpf",
+    "netns/test_capture_nat.py": "capture/ctnetlink",
+    "netns/test_enforce.py": (
+        "cli/host enforce/confirm enforce/host enforce/kernel enforce/netlink enforce/sessions "
+        "enforce/ipset enforce/sets enforce/sockets enforce/upkeep agent/watchman"
+    ),
+    "netns/test_lab.py": (
+        "cli/lab discover/links lab/certificate lab/clients lab/lifecycle lab/netns lab/orders "
+        "lab/serve lab/servers lab/state lab/wiring"
+    ),
+    "netns/test_quarantine.py": "cli/quarantine enforce/quarantine",
+    "netns/test_service.py": "cli/serve",
+    "netns/test_spine.py": "cli/demo cli/fleet_lab cli/station agent/addresses",
+    "golden/test_wheel.py": "resources",
+    "unit/api/test_guard.py": "api/access api/app api/pages",
+    "unit/api/test_rest.py": "api/answers api/metrics api/openapi api/routes",
+    "unit/capture/files/test_reading.py": "capture/files/*",
+    "unit/cli/test_policy.py": "cli/policy_*",
+    "unit/cli/test_read.py": "cli/read_*",
+    "unit/controller/test_history.py": "controller/columns",
+    "unit/controller/test_service.py": "controller/folder controller/records controller/store",
+    "unit/detect/test_detectors.py": "detect/plaintext detect/ports detect/silence detect/state",
+    "unit/dissect/test_conversation.py": "dissect/*",
+    "unit/discover/test_lab.py": "discover/source lab/facts",
+    "unit/enforce/test_agreement.py": (
+        "enforce/compile enforce/ends enforce/layout enforce/reach enforce/regions enforce/sides "
+        "enforce/walk"
+    ),
+    "unit/enforce/test_render.py": "enforce/chains enforce/ruleset",
+    "unit/graph/test_views.py": "graph/grouping",
+    "unit/lab/test_document.py": "lab/node lab/spec",
+    "unit/policy/test_assertions.py": "policy/junit",
+    "unit/policy/test_document.py": (
+        "policy/admin_network_policy policy/clauses policy/cluster_network_policy policy/naming "
+        "policy/network_policy policy/parts policy/segment policy/short policy/writing"
+    ),
+    "unit/policy/test_evaluate.py": "policy/ir policy/judgement policy/match policy/peers",
+    "unit/policy/test_learn.py": "policy/evidence",
+    "unit/policy/test_truth_tables.py": "policy/networks policy/world policy/matrix",
+    "unit/test_wire.py": "model/*",
+}
+PATTERNS = [pattern for patterns in TESTED_IN.values() for pattern in patterns.split()]
+
+
+def own_tests(module: str) -> list[Path]:
+    """test_NAME.py and test_NAME_SUBJECT.py in the folder of tests/unit that mirrors its own."""
+    folder, name = (ROOT / "tests" / "unit" / module).parent, Path(module).name
+    return [*folder.glob(f"test_{name}.py"), *folder.glob(f"test_{name}_*.py")]
+
+
+def test_every_module_has_a_test() -> None:
+    """Write tests/unit/…/test_NAME.py, or name in TESTED_IN the test that holds it."""
+    alone = {module for module in MODULES if not own_tests(module)}
+    assert sorted(m for m in alone if not any(fnmatch(m, p) for p in PATTERNS)) == []
+
+
+def test_the_table_says_what_is_so() -> None:
+    """Its tests exist, and each entry stands for a module that has no test of its own name."""
+    assert [test for test in TESTED_IN if not (ROOT / "tests" / test).exists()] == []
+    alone = [module for module in MODULES if not own_tests(module)]
+    assert [p for p in PATTERNS if not any(fnmatch(module, p) for module in alone)] == []
+
+
+def test_no_file_is_longer_than_can_be_read_at_once() -> None:
+    """Sizes of CONTRIBUTING.md: a module has at most 400 lines, and so has a test."""
+    lengths = {
+        str(file.relative_to(ROOT)): len(file.read_text().splitlines())
+        for top in ("netwatch", "tests")
+        for file in (ROOT / top).rglob("*.py")
+    }
+    long = {name: n for name, n in lengths.items() if n > LINES_LIMIT and name not in TABLES}
+    assert long == {}
