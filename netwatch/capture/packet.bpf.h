@@ -144,6 +144,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 	} tcp;
 	__be16 ports[2] = {};
 	__u32 at = p->start + p->headers;
+	__u8 icmp[2]; /* type and code */
 	__u8 kind;
 
 	if (p->part == LATER)
@@ -165,16 +166,18 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 		p->headers += p->protocol == IPPROTO_UDP ? 8 : 12;
 		break;
 	case IPPROTO_ICMP: /* errors: RFC 792 */
-		if (bpf_skb_load_bytes(skb, at, &kind, sizeof(kind)))
+		if (bpf_skb_load_bytes(skb, at, icmp, sizeof(icmp)))
 			return MALFORMED;
-		if (kind == 3)
-			return REFUSAL;
+		kind = icmp[0];
+		if (kind == 3) /* code 4 asks for smaller packets (RFC 1191) and refuses nothing */
+			return icmp[1] == 4 ? IGNORED : REFUSAL;
 		if (kind == 4 || kind == 5 || kind == 11 || kind == 12)
 			return IGNORED;
 		break;
 	case IPPROTO_ICMPV6: /* errors: RFC 4443 */
-		if (bpf_skb_load_bytes(skb, at, &kind, sizeof(kind)))
+		if (bpf_skb_load_bytes(skb, at, icmp, sizeof(icmp)))
 			return MALFORMED;
+		kind = icmp[0];
 		if (kind == 1)
 			return REFUSAL;
 		if (kind < 128) /* errors; above: MLD and neighbour discovery */

@@ -189,6 +189,21 @@ def confirm(as_json: bool) -> None:
     say("confirmed")
 
 
+@host.command()
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C; else for --seconds.")
+@click.option("--seconds", default=5.0, type=click.FloatRange(0.1, 3600), help="How long: 5.")
+@json_option
+def denials(follow: bool, seconds: float, as_json: bool) -> None:
+    """What the rules of this host refuse while we listen, and by which document.
+
+    Only where no agent runs: one program hears the kernel's log, and an agent reports it.
+    """
+    from netwatch.cli.denials import listen
+
+    need_root()
+    listen(None if follow else seconds, as_json=as_json)
+
+
 @host.command(hidden=True)
 @click.argument("token")
 @click.argument("seconds", type=int)

@@ -1,11 +1,11 @@
-"""The denials that hosts reported lately, summed by minute; in memory, because they are samples."""
+"""The denials that hosts reported lately, summed by minute. In memory: they are samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from netwatch.model.denial import Denial
+from netwatch.model.report import Report
 from netwatch.model.times import SECOND
 
 MINUTE = 60 * SECOND
@@ -14,15 +14,18 @@ MAX_KEPT = 20_000  # sums; a port scan makes one for each port
 
 
 class Denials:
-    """Sums by ends, port, kind and minute. The caller sees to it that one thread at a time asks."""
+    """Sums by ends, port, kind and minute. The caller lets in one thread at a time."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[object, ...], Denial] = {}
         self.dropped = 0
 
-    def learn(self, denials: Iterable[Denial]) -> None:
-        """Add what a report said."""
-        for denial in denials:
+    def learn(self, report: Report) -> None:
+        """Add what a host says of itself: one end at least must be its own."""
+        for denial in report.denials:
+            if not any(_is_of(report.host, id) for id in (denial.source, denial.destination)):
+                self.dropped += denial.count
+                continue
             key = (
                 *(denial.source, denial.destination, denial.protocol, denial.port, denial.kind),
                 *(denial.document, denial.line, denial.last // MINUTE),
@@ -44,3 +47,7 @@ class Denials:
         """The sums of the last ten minutes; older ones are forgotten."""
         self._sums = {k: d for k, d in self._sums.items() if d.last > now - KEPT}
         return tuple(self._sums.values())
+
+
+def _is_of(host: str, id: str) -> bool:
+    return id == f"host:{host}" or id.startswith(f"{host}/")

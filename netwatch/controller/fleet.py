@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from netwatch.controller.columns import Named
+from netwatch.controller.denials import Denials
 from netwatch.model.edge import Peer
 from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.host import HostState
@@ -63,6 +64,7 @@ class Fleet:
     hosts: dict[str, HostState] = field(default_factory=dict)
     known: dict[str, Workload] = field(default_factory=dict)
     present: dict[str, tuple[Workload, ...]] = field(default_factory=dict)
+    denials: Denials = field(default_factory=Denials)
     _ended: dict[str, int] = field(default_factory=dict)
     _index: _Index = field(default_factory=lambda: _Index())
 
@@ -85,6 +87,7 @@ class Fleet:
 
     def learn(self, report: Report, now: int) -> Learned:
         """Takes a report's state, unless one that ended later was here: that of a spool is old."""
+        self.denials.learn(report)
         host = self.hosts.get(report.host, HostState(host=report.host))
         first = host.first_report if host.first_report is not None else now
         if report.ended < self._ended.get(report.host, 0):

@@ -20,7 +20,6 @@ from netwatch import detect
 from netwatch.controller import alerts as life
 from netwatch.controller import webhook
 from netwatch.controller.delivery import RECEIVERS_LIMIT, Dispatcher
-from netwatch.controller.denials import Denials
 from netwatch.controller.edges import edges_of
 from netwatch.controller.fleet import HOST_NAME, Fleet, check
 from netwatch.controller.folder import guard, kept_token
@@ -39,9 +38,7 @@ from netwatch.model.workload import Workload
 from netwatch.settings import Settings
 from netwatch.wire import BadReport
 
-JUDGED = (
-    2 * 3_600 * SECOND
-)  # edges seen in this time raise findings: an hourly job stays one alert
+JUDGED = 2 * 3_600 * SECOND  # edges seen since then raise findings: an hourly job is one alert
 LOOK_EVERY = 2 * SECOND
 LOOK_SHARE = 20  # looking takes at most a twentieth of the time, however large the fleet
 SAVE_EVERY = 10 * SECOND
@@ -83,7 +80,6 @@ class Controller:
         self._changed = threading.Condition()  # guards everything below
         self._counter = 1
         self._fleet = Fleet()
-        self._denials = Denials()
         self._fleet.load(self._store.hosts(), self._store.workloads())
         self._active = {life.cause_of(a.finding): a for a in self._store.active_alerts()}
         self._dropped = {"alerts-over-limit": 0, "webhooks-over-limit": 0}
@@ -121,9 +117,6 @@ class Controller:
                 new = self._history.append(report, named, now)
             except (OverflowError, ValueError, TypeError) as error:
                 raise BadReport(f"the report can not be counted: {error}") from None
-        if new and report.denials:
-            with self._changed:
-                self._denials.learn(report.denials)
         self._announce()
         return new
 
@@ -341,9 +334,9 @@ class Controller:
                 edges=edges,
                 hosts=tuple(self._fleet.hosts.values()),
                 listening_since=self._listening_since,
-                denials=self._denials.recent(now),
+                denials=self._fleet.denials.recent(now),
             )
-            self._dropped["denials-over-limit"] = self._denials.dropped
+            self._dropped["denials-over-limit"] = self._fleet.denials.dropped
         findings = [finding for detector in detect.DETECTORS for finding in detector(state, now)]
         with self._changed:
             step = life.step(self._active, findings, now, new_id=_alert_id)

@@ -18,7 +18,8 @@ class FleetState:
 
     `workloads` are by identity, those that went included, so that an edge to a container that was
     just replaced is still judged. `edges` are those of the period that detectors judge.
-    `denials` are those of the last minutes, each a sum of one minute. `listening_since` is when this controller began to listen, in nanoseconds since the epoch.
+    `listening_since` is when this controller began to listen, in nanoseconds since the epoch.
+    `denials` are those of the last minutes, each the sum of one minute.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)

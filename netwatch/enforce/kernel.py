@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -102,11 +103,14 @@ def read(backend: str) -> Actual:
     """Chains, jumps and sets of ours as they are now."""
     chains: dict[tuple[int, str], tuple[str, ...]] = {}
     texts: dict[tuple[int, str], tuple[str, ...]] = {}
-    for family in FAMILIES:
-        for name, lines in _parse(saved(backend, family)).items():
+    with ThreadPoolExecutor() as pool:  # its threads begin in this thread's network namespace
+        asked = [(family, pool.submit(saved, backend, family)) for family in FAMILIES]
+        sets = read_sets()
+    for family, answer in asked:
+        for name, lines in _parse(answer.result()).items():
             chains[family, name] = tuple(_mark(line) for line in lines)
             texts[family, name] = tuple(lines)
-    return Actual(chains, read_sets(), texts)
+    return Actual(chains, sets, texts)
 
 
 def _parse(text: str) -> dict[str, list[str]]:
@@ -139,8 +143,8 @@ def carry_out(plan: Plan, backend: str) -> None:
     begun = False
     try:
         restore_sets(first)
-        for family, lines in plan.rules:
-            _restore(backend, family, lines, check_only=True)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda each: _restore(backend, *each, check_only=True), plan.rules))
         for step in rest:
             begun = True
             if step.family is None:

@@ -52,7 +52,7 @@ class Heard:
 
 
 class Tally:
-    """Counts messages by what they say; bounded, and what is not counted by it is counted aside."""
+    """Counts messages by what they say; bounded, and what is left out is counted aside."""
 
     def __init__(self) -> None:
         self._counts: dict[bytes, list[int]] = {}

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from netwatch.enforce import netlink
 from netwatch.enforce.ruleset import Ruleset
@@ -96,12 +97,12 @@ def forbidden(
     question (it did not look before the first activation); such a one stays if it may begin in
     either direction.
     """
-    walker = Walker(ruleset)
+    verdict = lru_cache(65_536)(Walker(ruleset).verdict)  # many sessions differ by a port only
     return [
         session
         for session in live_sessions()
-        if walker.verdict(_packet(session, host)) == DENY
-        and not (either_way and walker.verdict(_turned(session, host)) != DENY)
+        if verdict(_packet(session, host)) == DENY
+        and not (either_way and verdict(_turned(session, host)) != DENY)
     ]
 
 

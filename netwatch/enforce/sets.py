@@ -63,7 +63,8 @@ def restore_sets(lines: Sequence[str]) -> None:
             if verb in _VERBS:
                 _change(link, verb, title, rest)
             elif verb == "create":
-                _create(link, title, rest[0].split())
+                for text in rest:
+                    _create(link, title, text.split())
             else:
                 _destroy(link, title)
 

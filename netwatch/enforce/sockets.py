@@ -1,8 +1,9 @@
 """Sessions that began before conntrack looked: found in the workloads' sockets, made known to it.
 
 conntrack tracks only where some rule needs it. At the first activation it has met none of the live
-TCP sessions, so their next packet would be NEW without SYN, and dropped between isolated ends.
-Those that the rules permit are entered beforehand as established (linux/sock_diag.h,
+sessions: the next packet of TCP would be NEW without SYN, and dropped between isolated ends; an
+answer in UDP would be judged as a call of the server's. Those that the rules permit are entered
+beforehand as established, of UDP those with a connected socket (linux/sock_diag.h,
 linux/inet_diag.h; a window that nobody saw is not checked: IP_CT_TCP_FLAG_BE_LIBERAL).
 """
 
@@ -22,17 +23,20 @@ from netwatch.kernel.namespaces import NamespaceMissing, inside, path_of_pid
 from netwatch.model.workload import Workload
 
 SOCK_DIAG, BY_FAMILY = 4, 20
-ESTABLISHED, LISTEN = 1, 10  # include/net/tcp_states.h
+ESTABLISHED, CLOSE, LISTEN = 1, 7, 10  # include/net/tcp_states.h; a UDP socket that only waits: 7
 NEW, TUPLE_ORIG, TUPLE_REPLY, STATUS, PROTOINFO, TIMEOUT = 0, 1, 2, 3, 4, 7
 SEEN = 0x2 | 0x4 | 0x8  # IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED
 LIBERAL = 0x08
 TRACKED_ESTABLISHED = 3  # TCP_CONNTRACK_ESTABLISHED
-LIFETIME_S = 432000  # nf_conntrack_tcp_timeout_established's default
+# Defaults of nf_conntrack_tcp_timeout_established and nf_conntrack_udp_timeout_stream.
+LIFETIME_S = {"tcp": 432000, "udp": 120}
+_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_WAITING = {"tcp": LISTEN, "udp": CLOSE}
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 class Socket(NamedTuple):
-    """One TCP socket of a workload; a listening one has no far end."""
+    """One socket of a workload; a waiting one has no far end."""
 
     address: str
     port: int
@@ -41,19 +45,20 @@ class Socket(NamedTuple):
 
 
 class Talk(NamedTuple):
-    """A TCP session with its ends told apart."""
+    """A session with its ends told apart."""
 
     client: str
     client_port: int
     server: str
     port: int
+    protocol: str = "tcp"
 
     def __str__(self) -> str:
-        return f"{self.client} -> {self.server} tcp/{self.port}"
+        return f"{self.client} -> {self.server} {self.protocol}/{self.port}"
 
 
 def talks(workloads: Iterable[Workload]) -> set[Talk]:
-    """The established TCP sessions of these workloads that have an end in another namespace."""
+    """The live sessions of these workloads that have an end in another namespace."""
     found: set[Talk] = set()
     for workload in workloads:
         if workload.pid is None or workload.host_network:
@@ -64,19 +69,20 @@ def talks(workloads: Iterable[Workload]) -> set[Talk]:
 
 
 def _talks() -> set[Talk]:
-    listening = {each.port for each in _sockets(LISTEN)}
-    return {
-        Talk(each.far, each.far_port, each.address, each.port)
-        if each.port in listening
-        else Talk(each.address, each.port, each.far, each.far_port)
-        for each in _sockets(ESTABLISHED)
-        if each.address != each.far
-    }
+    found = set()
+    for protocol, waiting in _WAITING.items():
+        served = {each.port for each in _sockets(protocol, waiting)}
+        for each in _sockets(protocol, ESTABLISHED):
+            if each.address == each.far or ip_address(each.far).is_loopback:
+                continue
+            ends = each.address, each.port, each.far, each.far_port
+            found.add(Talk(*(ends[2:] + ends[:2] if each.port in served else ends), protocol))
+    return found
 
 
-def _sockets(state: int) -> Iterator[Socket]:
+def _sockets(protocol: str, state: int) -> Iterator[Socket]:
     for family in _FAMILIES:
-        request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 1 << state) + bytes(48)
+        request = struct.pack("=BBBBI", family, _NUMBERS[protocol], 0, 0, 1 << state) + bytes(48)
         for body in netlink.dump_raw(SOCK_DIAG, BY_FAMILY, request):
             near, far = struct.unpack_from("!HH", body, 4)
             ends = body[8:24], body[24:40]
@@ -98,45 +104,48 @@ def permitted(ruleset: Ruleset, found: Iterable[Talk], host: Collection[str]) ->
 
 def _packet(talk: Talk, host: Collection[str]) -> Packet:
     hook = "NW-OUT" if talk.client in host else "NW-IN" if talk.server in host else "NW-FWD"
-    return Packet(hook, talk.client, talk.server, "tcp", talk.port)
+    return Packet(hook, talk.client, talk.server, talk.protocol, talk.port)
 
 
 def adopt(talk: Talk) -> None:
     """Enter the session as established; one that conntrack knows already stays as it is."""
     family = socket.AF_INET if ip_address(talk.client).version == 4 else socket.AF_INET6
-    there = _tuple(family, talk.client, talk.client_port, talk.server, talk.port)
-    back = _tuple(family, talk.server, talk.port, talk.client, talk.client_port)
+    there = _tuple(family, talk)
+    turned = Talk(talk.server, talk.port, talk.client, talk.client_port, talk.protocol)
+    body = b"".join(
+        (
+            netlink.nested(TUPLE_ORIG, there),
+            netlink.nested(TUPLE_REPLY, _tuple(family, turned)),
+            netlink.attribute(STATUS, struct.pack("!I", SEEN)),
+            _tcp_state() if talk.protocol == "tcp" else b"",
+            netlink.attribute(TIMEOUT, struct.pack("!I", LIFETIME_S[talk.protocol])),
+        )
+    )
+    flags = netlink.ACK | netlink.CREATE | netlink.EXCL
+    netlink.send(netlink.message(netlink.CONNTRACK << 8 | NEW, flags, family, body))
+
+
+def _tcp_state() -> bytes:
     flags = bytes([LIBERAL, LIBERAL])
-    tcp = netlink.nested(
-        1,
+    state = (
         netlink.attribute(1, bytes([TRACKED_ESTABLISHED])),
         netlink.attribute(4, flags),
         netlink.attribute(5, flags),
     )
-    body = b"".join(
-        (
-            netlink.nested(TUPLE_ORIG, there),
-            netlink.nested(TUPLE_REPLY, back),
-            netlink.attribute(STATUS, struct.pack("!I", SEEN)),
-            netlink.nested(PROTOINFO, tcp),
-            netlink.attribute(TIMEOUT, struct.pack("!I", LIFETIME_S)),
-        )
-    )
-    flags_of_request = netlink.ACK | netlink.CREATE | netlink.EXCL
-    netlink.send(netlink.message(netlink.CONNTRACK << 8 | NEW, flags_of_request, family, body))
+    return netlink.nested(PROTOINFO, netlink.nested(1, *state))
 
 
-def _tuple(family: int, source: str, source_port: int, target: str, port: int) -> bytes:
+def _tuple(family: int, talk: Talk) -> bytes:
     first = 1 if family == socket.AF_INET else 3  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
     addresses = netlink.nested(
         1,
-        netlink.attribute(first, socket.inet_pton(family, source)),
-        netlink.attribute(first + 1, socket.inet_pton(family, target)),
+        netlink.attribute(first, socket.inet_pton(family, talk.client)),
+        netlink.attribute(first + 1, socket.inet_pton(family, talk.server)),
     )
     ports = netlink.nested(
         2,
-        netlink.attribute(1, bytes([socket.IPPROTO_TCP])),
-        netlink.attribute(2, struct.pack("!H", source_port)),
-        netlink.attribute(3, struct.pack("!H", port)),
+        netlink.attribute(1, bytes([_NUMBERS[talk.protocol]])),
+        netlink.attribute(2, struct.pack("!H", talk.client_port)),
+        netlink.attribute(3, struct.pack("!H", talk.port)),
     )
     return addresses + ports

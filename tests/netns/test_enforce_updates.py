@@ -12,19 +12,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from netwatch.enforce import host
+from netwatch.enforce.sets import read_sets
+from netwatch.enforce.upkeep import refresh
 from netwatch.kernel.namespaces import inside, path_of_name, socket_inside
 from netwatch.model.snapshot import Snapshot
+from netwatch.policy.files import read_policies
 from tests.netns.conftest import run_netwatch
 
 pytestmark = pytest.mark.netns
 
-UPDATES = int(os.environ.get("NETWATCH_UPDATES", "20"))
+UPDATES = int(os.environ.get("NETWATCH_UPDATES", "12"))
 PORT = 5300
 API = {socket.AF_INET: "198.18.1.11", socket.AF_INET6: "2001:db8:1::11"}
 ENDS = "".join(
@@ -57,13 +61,15 @@ PORTS = f"ports: [{{port: 80}}, {{port: {PORT}, protocol: UDP}}]"
 NARROW = document("api", "shop", "Ingress", f"{{from: [{WEB}], {PORTS}}}")
 WIDE = document("api", "shop", "Ingress", f"{{from: [{WEB}]}}")
 ANYONE = document("api", "shop", "Ingress", f"{{{PORTS}}}")
+ALL = document("api", "shop", "Ingress", "{}")
 SHUT = document("rogue", "lab", "Egress", "")
 OUT = document("web", "shop", "Egress", f"{{to: [{TO_API}]}}")
 OTHER = document("rogue", "lab", "Ingress", f"{{{PORTS}}}")
 # web may call api in all of these, and rogue in none, each time for another reason.
 STATES = [
     *((NARROW,), (WIDE,), (NARROW, OTHER), (SHUT,), (ANYONE, SHUT), (WIDE, OUT)),
-    *((SHUT, OUT), (NARROW, OUT, OTHER), (ANYONE, SHUT, OUT), (WIDE, SHUT)),
+    *((SHUT, OUT), (NARROW, OUT, OTHER), (ANYONE, SHUT, OUT), (WIDE, SHUT), (SHUT,)),
+    *((WIDE,), (ALL, SHUT), (WIDE,), (SHUT,), (NARROW,), (ALL, SHUT), (OUT, SHUT)),
 ]
 
 
@@ -99,7 +105,7 @@ class Traffic:
             self._failures.append(error)
 
     def _datagrams(self) -> None:
-        """One of each stream a millisecond: `web4 17 1` is the 17th, sent while denied or not."""
+        """Some thousand a second: `web4 17 1` is the 17th, sent while denied or not."""
         api = {f: socket_inside(path_of_name("nw-api"), f, socket.SOCK_DGRAM) for f in API}
         links = {
             f"{source}{'4' if family == socket.AF_INET else '6'}": (
@@ -117,7 +123,8 @@ class Traffic:
             for name, (link, target) in links.items():
                 self.sent[name] = self.sent.get(name, 0) + 1
                 link.sendto(f"{name} {self.sent[name]} {denied}".encode(), target)
-            self._collect(list(api.values()), wait_s=0.001)
+            self._collect(list(api.values()), wait_s=0)
+            time.sleep(0.0002)
         while self._collect(list(api.values()), wait_s=0.3):
             pass
         for one in (*api.values(), *(link for link, _ in links.values())):
@@ -225,3 +232,56 @@ def test_no_change_leaks_or_loses_a_packet(estate: Snapshot, tmp_path: Path, bac
     for name in ("web4", "web6"):
         assert traffic.got[name] == traffic.sent[name] > 100
     assert traffic.heard == traffic.spoken > 100
+
+
+ISOLATED = document("web", "shop", "Ingress", "")  # whom web calls may answer, and nothing else
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_an_answer_in_a_udp_session_from_before_the_first_apply_arrives(
+    estate: Snapshot, tmp_path: Path, backend: str
+) -> None:
+    """web is isolated: api's next datagram is an answer only if the session is known."""
+    file = tmp_path / "policies.yaml"
+    file.write_text(ISOLATED)
+    place = path_of_name("nwh-a")
+    with (
+        closing(socket_inside(path_of_name("nw-web"), socket.AF_INET, socket.SOCK_DGRAM)) as web,
+        closing(socket_inside(path_of_name("nw-api"), socket.AF_INET, socket.SOCK_DGRAM)) as api,
+    ):
+        api.bind((API[socket.AF_INET], PORT))
+        web.connect((API[socket.AF_INET], PORT))
+        web.settimeout(3)
+        try:
+            inside(place, lambda: host.apply([file], estate, backend=backend, now=time.time_ns()))
+            api.sendto(b"answer", web.getsockname())
+            assert web.recv(99) == b"answer"
+        finally:
+            inside(place, host.remove)
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_an_expired_rule_goes_without_a_change_of_documents(
+    estate: Snapshot, tmp_path: Path, backend: str
+) -> None:
+    """The agent's refresh alone closes it, once."""
+    file = tmp_path / "policies.yaml"
+    file.write_text(NARROW)
+    (narrow,) = read_policies([file])
+    ends_at = 1_000
+    rules = tuple(replace(rule, expires=ends_at) for rule in narrow.ingress)
+    applied = host.Applied((replace(narrow, ingress=rules),), "", backend, 0)
+
+    def pass_time() -> list[tuple[str, ...]]:
+        host.apply([file], estate, backend=backend, now=0)
+        return [refresh(applied, estate, now=now) for now in (999, 1_000, 1_001, 1_002)]
+
+    place = path_of_name("nwh-a")
+    try:
+        found = inside(place, pass_time)
+        edges = inside(place, read_sets)["nw-edge4"][1]
+    finally:
+        inside(place, host.remove)
+    assert [bool(each) for each in found[2:]] == [False, False]
+    assert any(found[:2])
+    assert edges == frozenset()

@@ -77,7 +77,7 @@ def watch(*arguments: str) -> str:
 
 @pytest.fixture
 def free(backend: str) -> Iterator[str]:
-    """A host whose runtime uses this backend; whoever is quarantined is set free after the test."""
+    """A host whose runtime uses this backend; whoever is quarantined is free after the test."""
     inside(f"iptables-{backend}", "-N", "DOCKER")
     yield backend
     assert host("remove", "--release-all").code == 0

@@ -24,9 +24,10 @@ TESTED_IN = {
     "netns/test_capture_counts.py": "capture/flowmap capture/sensor",
     "netns/test_capture_life.py": "capture/attach capture/libbpf",
     "netns/test_capture_nat.py": "capture/ctnetlink",
+    "netns/test_denials.py": "cli/denials",
     "netns/test_enforce.py": (
         "cli/host enforce/confirm enforce/host enforce/kernel enforce/netlink enforce/sessions "
-        "enforce/ipset enforce/sets enforce/sockets enforce/upkeep agent/watchman"
+        "enforce/ipset enforce/sockets enforce/upkeep agent/watchman"
     ),
     "netns/test_lab.py": (
         "cli/lab discover/links lab/certificate lab/clients lab/lifecycle lab/netns lab/orders "
@@ -40,10 +41,13 @@ TESTED_IN = {
     "unit/api/test_rest.py": "api/answers api/metrics api/openapi api/routes",
     "unit/capture/files/test_reading.py": "capture/files/*",
     "unit/cli/test_policy.py": "cli/policy_*",
+    "unit/cli/test_policy_tools.py": "policy/sarif",
     "unit/cli/test_read.py": "cli/read_*",
     "unit/controller/test_history.py": "controller/columns",
     "unit/controller/test_service.py": "controller/folder controller/records controller/store",
-    "unit/detect/test_detectors.py": "detect/plaintext detect/ports detect/silence detect/state",
+    "unit/detect/test_detectors.py": (
+        "detect/denied detect/plaintext detect/ports detect/silence detect/state"
+    ),
     "unit/dissect/test_conversation.py": "dissect/*",
     "unit/discover/test_lab.py": "discover/source lab/facts",
     "unit/enforce/test_agreement.py": (
@@ -59,7 +63,7 @@ TESTED_IN = {
         "policy/network_policy policy/parts policy/segment policy/short policy/writing"
     ),
     "unit/policy/test_evaluate.py": "policy/ir policy/judgement policy/match policy/peers",
-    "unit/policy/test_learn.py": "policy/evidence",
+    "unit/policy/test_learn.py": "policy/evidence policy/sifting",
     "unit/policy/test_truth_tables.py": "policy/networks policy/world policy/matrix",
     "unit/test_wire.py": "model/*",
 }

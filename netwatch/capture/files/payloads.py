@@ -148,6 +148,10 @@ class _Half:
         return bytes(stream)
 
 
+# Of both directions of all conversations that are done: nothing is added to those.
+_FORGOTTEN = _Half()
+
+
 @dataclass(slots=True)
 class Conversation:
     """A connection whose first bytes are collected; the client is `low` unless turned.
@@ -187,7 +191,8 @@ class Conversation:
 
     def forget(self) -> None:
         """Keep the answer, let the bytes go."""
-        self.low, self.high, self.kept, self.done = _Half(), _Half(), 0, True
+        self.low = self.high = _FORGOTTEN
+        self.kept, self.done = 0, True
 
 
 Key = bytes
@@ -220,7 +225,7 @@ class Conversations:
         columns = [getattr(found, each.name) for each in fields(found)[1:]]
         for lane in lanes:
             known = self._open.get(lane.key, _NEVER)
-            if known is None and lane.opener < 0:
+            if known is None and (lane.opener < 0 or self._repeats(lane)):
                 continue
             if isinstance(known, Conversation) and (
                 lane.opener < 0 or (known.opener, known.isn) == (lane.opener, lane.isn)
@@ -234,6 +239,11 @@ class Conversations:
                 self._open[lane.key] = None
         if self._kept > BUDGET:
             self.forget()
+
+    def _repeats(self, lane: _Lane) -> bool:
+        """Whether the SYN is that of the conversation that was judged last."""
+        known = self.of.get(lane.key)
+        return known is not None and (known[-1].opener, known[-1].isn) == (lane.opener, lane.isn)
 
     def _take(
         self,

@@ -19,7 +19,10 @@ from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 
 # Rows that wait until they are merged into the table: merging costs the size of both.
-_PENDING = 1 << 18
+_PENDING = 1 << 16
+# glibc gives arrays back to the kernel as soon as they are freed, and each block pays for its
+# pages again, until one as large as this (its limit is 32 MiB) was freed once.
+_KEPT = 31 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
     `name` is what messages call it. Without `dissect` no payload is looked at: who, when and how
     much, at twice the speed. Memory grows with the number of flows, not of packets.
     """
+    np.empty(_KEPT, dtype=np.uint8)
     table = np.zeros(0, dtype=ROW)
     pending: list[Rows] = []
     conversations, memory = Conversations(), odd.Memory()

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from netwatch.detect import DETECTORS, FleetState
+from netwatch.detect.denied import BURST, denied_burst
 from netwatch.detect.plaintext import plaintext_across_hosts
 from netwatch.detect.ports import undocumented_port
 from netwatch.detect.silence import silent_agent
+from netwatch.model.denial import Denial
 from netwatch.model.edge import Edge, Peer
 from netwatch.model.host import HostState
 from netwatch.model.times import SECOND
@@ -33,6 +35,19 @@ EDGE = Edge(
     last_seen=NOW,
     encryption="plaintext",
     states=("established",),
+)
+DENIAL = Denial(
+    source=WEB_PEER.id,
+    destination=DB_PEER.id,
+    protocol="tcp",
+    port=22,
+    kind="denied",
+    document="Segment shop/db",
+    file="db.yaml",
+    line=7,
+    count=BURST,
+    first=NOW - SECOND,
+    last=NOW,
 )
 HOST = HostState("a", enrolled=NOW, first_report=NOW, last_report=NOW, interval=SECOND)
 
@@ -112,6 +127,37 @@ def test_silent_agent(host: HostState, later_s: int, since_s: int, cause: str | 
     assert [f.evidence[0]["cause"] for f in findings] == ([cause] if cause else [])
 
 
+@pytest.mark.parametrize(
+    ("denials", "found"),
+    [
+        pytest.param([{}], True, id="often in a minute"),
+        pytest.param([{"count": BURST - 1}], False, id="once less"),
+        pytest.param([{"count": BURST // 2}, {"count": BURST // 2, "port": 23}], True, id="ports"),
+        pytest.param(
+            [{"count": BURST // 2}, {"count": BURST // 2, "last": NOW - 61 * SECOND}],
+            False,
+            id="over two minutes",
+        ),
+        pytest.param([{"kind": "would-deny"}], False, id="a staged document only asks"),
+        pytest.param([{"kind": "quarantined"}], False, id="a quarantined one is meant to"),
+        pytest.param([{"source": "external:192.0.2.7"}], True, id="from outside"),
+        pytest.param([{"destination": "external:192.0.2.7"}], False, id="no workload we know"),
+    ],
+)
+def test_denied_burst(denials: list[dict[str, Any]], found: bool) -> None:
+    """One finding per pair, whichever ports; its evidence names document, file and line."""
+    seen = state(denials=tuple(replace(DENIAL, **changes) for changes in denials))
+    findings = list(denied_burst(seen, NOW))
+    assert len(findings) == found
+    for finding in findings:
+        first = finding.evidence[0]
+        assert (first["document"], first["file"], first["line"]) == (
+            "Segment shop/db",
+            "db.yaml",
+            7,
+        )
+
+
 def test_how_long_is_an_argument() -> None:
     seen = state(hosts=(HOST,), listening_since=NOW)
     assert list(silent_agent(seen, NOW + 20 * SECOND, after=5 * SECOND))
@@ -119,7 +165,7 @@ def test_how_long_is_an_argument() -> None:
 
 
 def test_every_finding_says_what_to_do_and_brings_its_proof() -> None:
-    seen = state(EDGE, hosts=(HOST,))
+    seen = state(EDGE, hosts=(HOST,), denials=(DENIAL,))
     findings = [f for detector in DETECTORS for f in detector(seen, NOW + 3_600 * SECOND)]
     assert len(findings) == len(DETECTORS)
     assert len({(f.detector, f.subject) for f in findings}) == len(findings)

@@ -1,0 +1,57 @@
+"""`netwatch host denials`: what the rules refuse, live, on a host without a controller."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from netwatch.agent.denials import MAX_TOLD, Naming
+from netwatch.cli.host import this_host
+from netwatch.cli.output import print_json, printable
+from netwatch.enforce import host, nflog
+from netwatch.model.denial import Denial, denial_as_json
+from netwatch.model.times import rfc3339
+
+EVERY_S = 1.0
+WORKLOADS_EVERY = 10  # rounds: a container that is new since then is an address until then
+
+
+def listen(seconds: float | None, *, as_json: bool) -> None:
+    """Print one line a second for each pair and port that was refused; None: without end.
+
+    JSON is one object a line, and a last one with what could not be heard.
+    """
+    tally, rounds = nflog.Tally(), 0
+    end = None if seconds is None else time.monotonic() + seconds
+    with nflog.listen() as link:
+        while end is None or time.monotonic() < end:
+            if rounds % WORKLOADS_EVERY == 0:
+                state = host.applied()
+                naming = Naming(state.policies if state else (), this_host())
+            rounds += 1
+            until = time.monotonic() + EVERY_S
+            while (left := min(until, end or until) - time.monotonic()) > 0:
+                link.settimeout(left)
+                try:
+                    tally.add(link.recv(nflog.BUFFER_SIZE), time.time_ns())
+                except TimeoutError:
+                    break
+            heard = sorted(tally.take(), key=lambda each: -each.count)[:MAX_TOLD]
+            for each in heard:
+                _tell(naming.denial(each, time.time_ns()), as_json=as_json)
+    losses = {"not_heard": tally.lost, "over_limit": tally.overflow}
+    if as_json:
+        print_json({"ok": True, "losses": losses})
+    elif any(losses.values()):
+        click.echo(f"not heard: {tally.lost}, over the limit: {tally.overflow}", err=True)
+
+
+def _tell(denial: Denial, *, as_json: bool) -> None:
+    if as_json:
+        print_json(denial_as_json(denial))
+        return
+    what = denial.protocol if denial.port is None else f"{denial.protocol}/{denial.port}"
+    why = f" by {denial.document} ({denial.file}:{denial.line})" if denial.document else ""
+    text = f"{denial.source} -> {denial.destination} {what}{why}, {denial.count} packets"
+    click.echo(printable(f"{rfc3339(denial.last)} {denial.kind} {text}"))
