@@ -57,7 +57,7 @@ unit:
 
 # Each part is apart from the machine and from the others, so two may run at once: they mostly wait.
 slow:
-	@$(call say,tests that need root: network namespaces, docker, browser (some minutes))
+	@$(call say,tests that need root: network namespaces + docker + browser (some minutes))
 	@$(MAKE) -s -j2 --output-sync=target netns pages
 
 netns:
@@ -68,9 +68,9 @@ pages:
 	@tests/apart $(BIN)/pytest tests/browser
 
 test: test-ready
-	@$(call say,style, types and layers)
+	@$(call say,style and types and layers)
 	@$(MAKE) -s check
-	@$(call say,unit, property and golden tests)
+	@$(call say,unit and property and golden tests)
 	@$(MAKE) -s unit
 	@$(MAKE) -s slow
 	@$(call say,everything passed)

@@ -12,7 +12,7 @@ from netwatch.model.times import SECOND
 
 DETECTOR = "denied-burst"
 MINUTE = 60 * SECOND
-BURST = 20  # in one minute: more than the retries of one call, less than a client's retry loop
+BURST = 60  # in one minute: one a second; a call that is tried now and then stays below
 EVIDENCE_LIMIT = 20
 
 
