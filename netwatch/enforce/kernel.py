@@ -49,6 +49,9 @@ def lock() -> Iterator[None]:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # `remove` takes the file away while it holds it: a lock on what has gone locks nobody out.
+        if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise BlockingIOError
     except OSError:
         os.close(descriptor)
         raise Busy(
