@@ -46,8 +46,6 @@ class Settings:
     """The Engine API's socket; Docker is not watched where it does not exist."""
     uplinks: str = ""
     """Interfaces towards other hosts, separated by commas; default: those of default routes."""
-    policies: str = ""
-    """A file or folder of policies for the flows' verdicts and for enforcement."""
     webhook_url: str = ""
     """A receiver of alerts."""
     webhook_secret: str = ""
