@@ -150,7 +150,6 @@ def _known(snapshot: Snapshot, family: int) -> MemberSet:
 def _fail_closed(policies: Iterable[Policy], snapshot: Snapshot) -> list[Network]:
     """Networks on which an enforcing document selects a workload."""
     selecting, world = tuple(policies), world_of(snapshot)
-    world = world_of(snapshot)
     names = {
         name
         for workload in snapshot.workloads

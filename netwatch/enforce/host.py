@@ -21,7 +21,6 @@ from netwatch.enforce.ruleset import FAMILIES, HOOKS, Ruleset
 from netwatch.enforce.sets import NotApplied, restore_sets
 from netwatch.kernel.namespaces import inside
 from netwatch.model.errors import NetwatchError
-from netwatch.model.report import Enforcement
 from netwatch.model.snapshot import Snapshot
 from netwatch.policy.files import policy_files, read_policies
 from netwatch.policy.ir import Policy
@@ -286,26 +285,3 @@ def _is_bare(text: str) -> bool:
     lines = [line for line in text.splitlines() if line[:1] in (":", "-")]
     built_in = tuple(f":{hook} ACCEPT" for hook in HOOKS)
     return all(line.startswith(built_in) for line in lines)
-
-
-def enforcement_state(snapshot: Snapshot, *, now: int) -> Enforcement:
-    """The agent's report on this host's kernel; never raises what a person could mend."""
-    problem = None
-    drift: tuple[str, ...] = ()
-    state: Applied | None = None
-    try:
-        state = _applied()
-        if state is not None:
-            drift = verify(snapshot, now=now)
-    except NetwatchError as error:
-        problem = error.message
-    if state is None:
-        return Enforcement(problem=problem)
-    return Enforcement(
-        backend=state.backend,
-        digest=state.digest,
-        enforced=tuple(p.title for p in state.policies if p.mode.value == "enforce"),
-        staged=tuple(p.title for p in state.policies if p.mode.value == "stage"),
-        drift=drift,
-        problem=problem,
-    )

@@ -7,9 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from netwatch.enforce.compile import compile, world_of
-from netwatch.enforce.walk import DENY, Walker
-from netwatch.policy.evaluate import Judge
+from netwatch.enforce.compile import compile
 from netwatch.policy.ir import (
     EVERYTHING,
     Action,
@@ -25,7 +23,7 @@ from netwatch.policy.ir import (
     Tier,
     WorkloadPeer,
 )
-from tests.unit.enforce.test_agreement import _remote_alone, asked
+from tests.unit.enforce.test_agreement import disagreements
 from tests.unit.enforce.worlds import chosen, random_policies, random_world
 
 
@@ -88,17 +86,7 @@ def test_rules_agree_with_decide_in_every_tier(seed: int) -> None:
     snapshot = random_world(draw, 5)
     middle = random_policies(draw, draw.randrange(4))
     policies = (*middle, *random_tiers(draw, draw.randrange(1, 4)))
-    walker = Walker(compile(policies, snapshot, now=0))
-    judge = Judge(policies, world_of(snapshot))
-    wrong = []
-    for source, destination, packet in asked(snapshot):
-        question = packet.protocol, packet.port
-        kernel = walker.verdict(packet) != DENY
-        said = judge.decide(source, destination, *question).verdict == "allow"
-        if kernel and not said and _remote_alone(judge, snapshot, source, destination, *question):
-            continue
-        if kernel != said:
-            wrong.append(f"{packet} kernel {kernel} decide {said}")
+    wrong = disagreements(policies, snapshot)
     assert not wrong, f"seed {seed}: {len(wrong)} of them, first {wrong[0]}"
 
 

@@ -14,7 +14,7 @@ from netwatch.enforce.ends import world_of
 from netwatch.enforce.walk import DENY, Packet, Walker
 from netwatch.model.snapshot import Snapshot
 from netwatch.policy.evaluate import Judge
-from netwatch.policy.ir import Party
+from netwatch.policy.ir import Party, Policy
 from netwatch.policy.judgement import Direction
 from tests.unit.enforce.worlds import OUTSIDE, random_policies, random_world
 
@@ -71,12 +71,8 @@ def _publishes(party: Party, port: int | None) -> bool:
     return party.workload is not None and port in {p.port for p in party.workload.published}
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_rules_agree_with_decide(seed: int) -> None:
-    """One answer for all; only what a remote end alone denies is left to that end's host."""
-    draw = random.Random(seed)
-    snapshot = random_world(draw, 7)
-    policies = random_policies(draw, draw.randrange(1, 6))
+def disagreements(policies: tuple[Policy, ...], snapshot: Snapshot) -> list[str]:
+    """Calls on which the compiled rules and `decide` differ, both told."""
     walker = Walker(compile(policies, snapshot, now=0))
     judge = Judge(policies, world_of(snapshot))
     wrong = []
@@ -88,6 +84,16 @@ def test_rules_agree_with_decide(seed: int) -> None:
             continue
         if kernel != said:
             wrong.append(f"{packet} kernel {kernel} decide {said}")
+    return wrong
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_rules_agree_with_decide(seed: int) -> None:
+    """One answer for all; only what a remote end alone denies is left to that end's host."""
+    draw = random.Random(seed)
+    snapshot = random_world(draw, 7)
+    policies = random_policies(draw, draw.randrange(1, 6))
+    wrong = disagreements(policies, snapshot)
     assert not wrong, f"seed {seed}: {len(wrong)} of them, first {wrong[0]}"
 
 
