@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any
 
 import msgspec
 import requests
 from docker import APIClient
+from docker.constants import MINIMUM_DOCKER_API_VERSION
 from docker.errors import APIError, DockerException, NotFound
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection
 from docker.types import CancellableStream
 from urllib3.exceptions import HTTPError
 
@@ -38,14 +42,47 @@ FAILURES = (
 )
 
 
-def connect(path: str) -> APIClient:
-    """A client of the engine at that socket; raises one of FAILURES."""
-    with socket.socket(socket.AF_UNIX) as probe:  # fails with a plain errno, and leaks nothing
-        probe.settimeout(CALL_S)
-        probe.connect(path)
-    engine = APIClient(base_url=f"unix://{path}", version="auto", timeout=CALL_S)
+class _Connection(UnixHTTPConnection):  # type: ignore[misc]
+    """The SDK's, but closes its socket where nobody listens: an engine may be away for hours."""
+
+    def connect(self) -> None:
+        link = socket.socket(socket.AF_UNIX)
+        try:
+            link.settimeout(self.timeout)
+            link.connect(self.unix_socket)
+        except OSError:
+            link.close()
+            raise
+        self.sock = link
+
+
+class _Transport(UnixHTTPAdapter):  # type: ignore[misc]
+    """The SDK's way to a Unix socket, over connections of the kind above."""
+
+    def get_connection(self, url: str, proxies: Any = None) -> Any:
+        pool = super().get_connection(url, proxies)
+        pool._new_conn = partial(_Connection, pool.base_url, pool.socket_path, pool.timeout)
+        return pool
+
+
+class _Version(msgspec.Struct, rename="pascal"):
+    """What `GET /version` says of the newest API that the engine speaks."""
+
+    api_version: str
+
+
+def _client(path: str, version: str, *, timeout_s: float) -> APIClient:
+    engine = APIClient(base_url=f"unix://{path}", version=version, timeout=timeout_s)
     engine.trust_env = False  # no proxy and no password file stands before a local socket
+    engine.mount("http+docker://", _Transport(path, timeout=timeout_s))
     return engine
+
+
+def connect(path: str, *, timeout_s: float = CALL_S) -> APIClient:
+    """A client of the engine at that socket, in the engine's version; raises one of FAILURES."""
+    with closing(_client(path, MINIMUM_DOCKER_API_VERSION, timeout_s=timeout_s)) as asked:
+        spoken = msgspec.convert(asked.version(api_version=False), _Version)
+    return _client(path, spoken.api_version, timeout_s=timeout_s)
 
 
 class EventLines:
@@ -142,8 +179,17 @@ def reason_of(error: Exception) -> str:
         errno.ECONNREFUSED: "nobody listens; is dockerd running?",
         errno.ENOENT: "the socket is gone; is dockerd running?",
     }
-    if isinstance(error, OSError) and error.errno in words:
-        return words[error.errno]
+    refused = next((cause.errno for cause in _causes(error) if cause.errno in words), None)
+    if refused is not None:
+        return words[refused]
     if "timed out" in str(error):
         return f"no answer within {CALL_S:g} s"
     return "it can not be spoken to"
+
+
+def _causes(error: BaseException | None) -> Iterator[OSError]:
+    """The system's own errors under those of the libraries, outermost first."""
+    while error is not None:
+        if isinstance(error, OSError):
+            yield error
+        error = error.__context__

@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import time
@@ -17,7 +16,8 @@ from typing import Any
 
 import pytest
 from docker import APIClient
-from docker.errors import DockerException
+
+from netwatch.discover.engine import FAILURES, connect
 
 APPLETS = ("cat", "date", "httpd", "ip", "ls", "nc", "sh", "sleep", "true")
 ANSWER_S = 20.0
@@ -69,12 +69,9 @@ class Engine:
         if self.process.poll() is not None:
             log = (self.folder / "dockerd.log").read_text()[-2000:]
             pytest.fail(f"dockerd ended at once:\n{log}")
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(self.socket):
-                return None
         try:
-            return APIClient(f"unix://{self.socket}", version="auto", timeout=60)
-        except DockerException:  # it listens before it is sure that it will run
+            return connect(self.socket, timeout_s=60)
+        except FAILURES:  # it listens before it is sure that it will run
             return None
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> None:
