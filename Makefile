@@ -25,7 +25,7 @@ extras = test -e .venv/with-$(1) -a .venv/with-$(1) -nt setup.cfg -a .venv/with-
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c deploy/constraints.txt -e '.$(2)' >&2 && \
 	touch .venv/with-$(1); }
 
-.PHONY: demo test check bench bpf fmt root run-ready test-ready unit slow netns pages
+.PHONY: demo test check bench proof bpf fmt root run-ready test-ready unit slow netns pages
 
 root:
 	@test "$$(id -u)" = 0 || { $(call say,this needs root: it makes network namespaces and firewall rules in them); exit 1; }
@@ -80,6 +80,10 @@ bpf:
 	clang -O2 -g -target bpf -mcpu=v3 -Wall -Werror -fdebug-compilation-dir=. \
 		-I/usr/include/$$(uname -m)-linux-gnu \
 		-c netwatch/capture/flow.bpf.c -o netwatch/capture/flow.bpf.o
+
+proof: test-ready
+	@$(call say,the kernel against the simulator at full size (some minutes))
+	@tests/prove
 
 bench: test-ready
 	@$(call packages,$(BENCH_PACKAGES))

@@ -147,7 +147,7 @@ def carry_out(plan: Plan, backend: str) -> None:
     try:
         restore_sets(first)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda each: _restore(backend, *each, check_only=True), plan.rules))
+            list(pool.map(lambda each: _restore(backend, *each, check_only=True), _tests(plan)))
         for step in rest:
             begun = True
             if step.family is None:
@@ -166,6 +166,20 @@ def carry_out(plan: Plan, backend: str) -> None:
             f"the kernel did not take the rules, those from before stay in force: {error.message}",
             error.hint or "see netwatch doctor; nothing that was permitted has changed",
         ) from None
+
+
+def _tests(plan: Plan) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each step's rules, by family, so that they can be tried before any other step is done.
+
+    iptables-legacy looks for the chains that a rule jumps to even when it only tests, so a later
+    step declares those that an earlier one makes.
+    """
+    made: dict[int, dict[str, None]] = {4: {}, 6: {}}
+    for family, (table, *lines) in plan.rules:
+        declared = dict.fromkeys(line for line in lines if line.startswith(":"))
+        earlier = (line for line in made[family] if line not in declared)
+        yield family, (table, *earlier, *lines)
+        made[family] |= declared
 
 
 def _first_adds(plan: Plan) -> tuple[tuple[str, ...], tuple[Step, ...]]:
