@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN_PACKAGES := python3 python3-venv iptables ipset iproute2 libbpf1 redis-server ca-certificates
 TEST_PACKAGES := docker.io docker-compose busybox-static chromium clang libbpf-dev libc6-dev \
-	debootstrap systemd tcpdump ethtool procps nftables iputils-ping
+	podman netavark aardvark-dns debootstrap systemd tcpdump ethtool procps nftables iputils-ping wireguard-go
 BENCH_PACKAGES := iperf3
 
 say = printf 'netwatch: %s\n' "$(1)" >&2
@@ -25,7 +25,7 @@ extras = test -e .venv/with-$(1) -a .venv/with-$(1) -nt setup.cfg -a .venv/with-
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c deploy/constraints.txt -e '.$(2)' >&2 && \
 	touch .venv/with-$(1); }
 
-.PHONY: demo test check bench proof bpf fmt root run-ready test-ready unit slow netns pages
+.PHONY: demo test check bench proof bpf fmt root run-ready test-ready unit slow netns pages mutations
 
 root:
 	@test "$$(id -u)" = 0 || { $(call say,this needs root: it makes network namespaces and firewall rules in them); exit 1; }
@@ -58,7 +58,11 @@ unit:
 # Each part is apart from the machine and from the others, so two may run at once: they mostly wait.
 slow:
 	@$(call say,tests that need root: network namespaces + docker + browser (some minutes))
-	@$(MAKE) -s -j2 --output-sync=target netns pages
+	@$(MAKE) -s -j2 --output-sync=target netns pages mutations
+
+# FUZZ_S: for how many seconds; tests/bench/fuzz.py goes on without end.
+mutations:
+	@FUZZ_S=$${FUZZ_S:-20} $(BIN)/pytest tests/property/test_robustness.py
 
 netns:
 	@tests/apart $(BIN)/pytest tests/netns

@@ -44,8 +44,12 @@ class Settings:
     """The agent's token, bound to its host name by the controller."""
     docker_socket: str = "/var/run/docker.sock"
     """The Engine API's socket; Docker is not watched where it does not exist."""
+    podman_socket: str = "/run/podman/podman.sock"
+    """Podman's (rootful) Docker-compatible socket; not watched where it does not exist."""
     uplinks: str = ""
     """Interfaces towards other hosts, separated by commas; default: those of default routes."""
+    external: str = ""
+    """Names for networks outside: payments=203.0.113.0/24, office=2001:db8::/32, ..."""
     webhook_url: str = ""
     """A receiver of alerts."""
     webhook_secret: str = ""
@@ -56,6 +60,10 @@ class Settings:
     """How long single flows are kept; roll-ups of 5 minutes and of an hour are kept longer."""
     capture: str = "auto"
     """auto, tcx, clsact or conntrack: how packets are seen."""
+    enforce: bool = False
+    """Whether an agent gives the controller's policies force; else it only observes."""
+    canary: float = 60.0
+    """Seconds between two rounds of canaries, which prove that the kernel enforces; 0: none."""
     spool_bytes: int = 256 * 1024 * 1024
     """Room on disk for reports that the controller did not take yet."""
 

@@ -7,16 +7,30 @@ nothing larger than `MAX_DECODED` is unpacked, whatever its header claims.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 import zstandard
 
 from netwatch.model.errors import NetwatchError
+from netwatch.model.policy_version import Wanted
 from netwatch.model.report import SCHEMA, Report
 
 MAX_DECODED = 64 * 1024 * 1024  # a report of 100,000 flows is about 20 MB before compression
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Report)
+HOLDS = "Netwatch-Holds"  # header: hash of the documents that an agent has
+MAX_ANSWER = 32 * 1024 * 1024  # all documents of a controller are 4 M characters at most
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a controller answers to a report, as JSON: was it new, and what is to be in force."""
+
+    ok: bool
+    new: bool
+    policies: Wanted | None = None
 
 
 class BadReport(NetwatchError):
@@ -48,3 +62,16 @@ def unpack(data: bytes) -> Report:
             "update the older of agent and controller",
         )
     return report
+
+
+def pack_answer(answer: Answer) -> bytes:
+    """An answer as JSON: short where the agent holds the documents, which is nearly always."""
+    return msgspec.json.encode(answer)
+
+
+def unpack_answer(data: bytes) -> Answer:
+    """The inverse; raises BadReport for what is no such answer."""
+    try:
+        return msgspec.json.decode(data, type=Answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadReport(f"the controller's answer can not be read: {error}") from None

@@ -7,8 +7,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+import sqlalchemy as sa
+
 from netwatch.api.app import create_app
 from netwatch.api.server import Listener, listen_on
+from netwatch.controller.policies import Policies
 from netwatch.controller.records import Change, Delivery, FlowQuery, Receiver
 from netwatch.model.edge import Edge, Peer
 from netwatch.model.errors import NetwatchError
@@ -44,6 +47,10 @@ class FakeController:
         self._changed = threading.Condition()
         self._counter = 1
         self.reports: list[Report] = []
+        memory = sa.create_engine(
+            "sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
+        )
+        self.policies = Policies(memory, clock=lambda: NOW, changed=self.change)
 
     def change(self, **parts: object) -> None:
         """Replace parts (`edges=…`, `alerts=…`) and wake who waits."""

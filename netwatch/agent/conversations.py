@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from netwatch.capture.sensor import Payload
 from netwatch.dissect.conversation import Classified, classify
+from netwatch.dissect.http_host import host_of
 
 MAX_OPEN = 8_192  # connections whose bytes are kept: at most 128 MB, in practice 5 MB
 MAX_KNOWN = 65_536  # verdicts remembered for the packets that come after the first bytes
@@ -44,7 +45,7 @@ class Conversations:
         self._max_open = max_open
         self._max_known = max_known
         self._open: dict[Tuple5, _Open] = {}
-        self._known: dict[Tuple5, tuple[int, Classified]] = {}
+        self._known: dict[Tuple5, tuple[int, Classified, str | None]] = {}
         self.dropped = 0
 
     def add(self, payload: Payload) -> None:
@@ -85,11 +86,17 @@ class Conversations:
                 client_sizes=client[1],
                 server_sizes=server[1],
             )
-            self._remember(key, collected.connection, result)
+            asked = host_of(client[0]) if result.application == "http" else None
+            self._remember(key, collected.connection, result, asked)
             if result.finished:
                 del self._open[key]
         known = self._known.get(key)
         return known[1] if known else None
+
+    def host(self, key: Tuple5) -> str | None:
+        """The name of the server that a plain HTTP request asked for, or None."""
+        known = self._known.get(key)
+        return known[2] if known else None
 
     def connection(self, key: Tuple5) -> int:
         """The sensor's number of the connection whose verdict is known; 0 if none is."""
@@ -109,11 +116,13 @@ class Conversations:
             self.dropped += 1
         return self._open.setdefault(key, _Open(connection))
 
-    def _remember(self, key: Tuple5, connection: int, result: Classified) -> None:
+    def _remember(
+        self, key: Tuple5, connection: int, result: Classified, host: str | None
+    ) -> None:
         self._known.pop(key, None)
         while len(self._known) >= self._max_known:
             del self._known[next(iter(self._known))]
-        self._known[key] = (connection, result)
+        self._known[key] = (connection, result, host)
 
 
 def key_of(payload: Payload) -> Tuple5:

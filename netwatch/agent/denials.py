@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from netwatch.agent.names import names_of
 from netwatch.enforce import nflog
 from netwatch.enforce.ends import world_of
+from netwatch.enforce.probed import Record
 from netwatch.model.denial import Denial
 from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Snapshot
@@ -29,9 +30,10 @@ Documents = Callable[[], Sequence[Policy]]
 class Ear:
     """Hears denials in a thread of its own, in the namespace of whoever makes it."""
 
-    def __init__(self, documents: Documents) -> None:
+    def __init__(self, documents: Documents, record: Record | None = None) -> None:
+        """`record`: of netwatch's own probes, whose denials are set aside."""
         self._documents = documents
-        self._tally = nflog.Tally()
+        self._tally = nflog.Tally(record.recent) if record else nflog.Tally()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._untold = 0
@@ -58,6 +60,7 @@ class Ear:
             ("denials not heard", tally.lost),
             ("denials over limit", tally.overflow + self._untold),
             ("denials unreadable", tally.unreadable),
+            ("denials of own probes", tally.probes),
         )
 
     def close(self) -> None:

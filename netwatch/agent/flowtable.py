@@ -18,7 +18,9 @@ from netwatch.agent.addresses import text_of
 from netwatch.agent.conversations import Conversations, Tuple5
 from netwatch.agent.names import Names
 from netwatch.capture.sensor import ENTRY, Batch, Payload, Translation
+from netwatch.dissect.dns import host_name
 from netwatch.model.flow import Encryption, Endpoint, Flow
+from netwatch.model.link import STATUSES, Link
 from netwatch.model.times import SECOND
 
 HOLD = 2 * SECOND  # a TLS handshake over a slow link is through; longer would delay the map
@@ -73,6 +75,7 @@ class FlowTable:
         self._held: dict[Tuple5, int] = {}
         self._released: set[tuple[Tuple5, int]] = set()
         self._folded = 0
+        self._probes = 0
 
     def collect(self, payloads: Iterable[Payload]) -> None:
         """Take the first bytes of connections."""
@@ -103,7 +106,10 @@ class FlowTable:
 
     def losses(self) -> tuple[tuple[str, int], ...]:
         """Cumulative, by reason."""
-        return (("first bytes not kept", self._conversations.dropped),)
+        return (
+            ("first bytes not kept", self._conversations.dropped),
+            ("own probes set aside", self._probes),
+        )
 
     def _learn(self, translations: Sequence[Translation]) -> None:
         for known in translations:
@@ -144,9 +150,17 @@ class FlowTable:
         flow = _translated(flow, self._translation(key), names)
         if flow.client.workload is None and flow.server.workload is None:
             return None
+        if names.is_probe(flow):
+            self._probes += flow.connections
+            return None
+        if names.may_be_probe(flow):
+            flow = replace(flow, direction="guessed")
         encryption = classified.encryption if classified else Encryption()
+        link = self._link(flow, row, names, low_is_client=low_is_client)
         return replace(
             flow,
+            server=_called(flow.server, encryption, self._conversations.host(key), names),
+            link=link,
             host=self._host,
             encryption=encryption,
             application=classified.application if classified else None,
@@ -180,6 +194,19 @@ class FlowTable:
             for end in (flow.client, flow.server)
         ]
         return "both" if all(local) else "client" if local[0] else "server"
+
+    def _link(self, flow: Flow, row: _Row, names: Names, *, low_is_client: bool) -> Link | None:
+        """What carries it out of this host; None if both ends are here."""
+        if names.way is None:
+            return None
+        client_is_here = names.is_here(flow.client)
+        if client_is_here and names.is_here(flow.server):
+            return None
+        local, far = flow.client.address, flow.server.address
+        if not client_is_here:
+            local, far = far, local
+        # The far end is the high one exactly if the near one, be it client or server, is the low.
+        return names.way(local, far, row.interfaces[client_is_here == low_is_client])
 
     def _prune(self, entries: npt.NDArray[Any]) -> None:
         if len(self._told) + len(self._held) <= 2 * len(entries) + 1024:
@@ -302,10 +329,30 @@ def _join(flows: Sequence[Flow]) -> tuple[Flow, ...]:
     """One flow a connection: NAT makes two rows of what is one conversation."""
     joined: dict[object, Flow] = {}
     for flow in flows:
-        key = (flow.client, flow.server, flow.protocol)
+        key = (_place(flow.client), _place(flow.server), flow.protocol)
         known = joined.get(key)
         joined[key] = flow if known is None else _added(known, flow)
     return tuple(joined.values())
+
+
+def _place(end: Endpoint) -> tuple[str, int | None, str | None]:
+    return end.address, end.port, end.workload
+
+
+def _called(server: Endpoint, encryption: Encryption, asked: str | None, names: Names) -> Endpoint:
+    """A server outside by the name that its client said in this conversation."""
+    if server.workload is not None or names.is_known(server.address):
+        return server
+    told = host_name(encryption.server_name)
+    if told is not None:
+        return replace(server, name=told, named_by="sni")
+    return replace(server, name=asked, named_by="http") if asked else server
+
+
+def _worse(one: Link | None, other: Link | None) -> Link | None:
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda link: STATUSES.index(link.status))
 
 
 def _summed(flows: Sequence[Flow]) -> tuple[Flow, ...]:
@@ -342,4 +389,6 @@ def _added(one: Flow, other: Flow) -> Flow:
         encryption=better.encryption,
         application=better.application,
         direction="seen" if "seen" in (one.direction, other.direction) else "guessed",
+        server=one.server if one.server.name else other.server,
+        link=_worse(one.link, other.link),
     )

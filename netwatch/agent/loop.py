@@ -7,19 +7,23 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from netwatch import __version__
+from netwatch.agent.attribution import Attribution
 from netwatch.agent.denials import Ear
 from netwatch.agent.flowtable import FlowTable
 from netwatch.agent.listeners import listening
-from netwatch.agent.names import names_of
+from netwatch.agent.names import Names, names_of
+from netwatch.agent.proof import Prover
+from netwatch.agent.ways import Ways
 from netwatch.capture.sensor import Sensor
 from netwatch.discover.source import Source
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
+from netwatch.model.link import Links
 from netwatch.model.report import Capture, Enforcement, Report
 from netwatch.model.snapshot import Snapshot
 
@@ -52,6 +56,9 @@ class Agent:
         interval_s: float,
         more_losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: (),
         ear: Ear | None = None,
+        attribution: Attribution | None = None,
+        ways: Ways | None = None,
+        prover: Prover | None = None,
     ) -> None:
         self._source = source
         self._sensor = sensor
@@ -60,6 +67,9 @@ class Agent:
         self._interval_s = interval_s
         self._more_losses = more_losses
         self._ear = ear
+        self._attribution = attribution
+        self._ways = ways
+        self._prover = prover
         self._boot = secrets.token_hex(8)
         self._sequence = 0
         self._told_losses: dict[str, int] = {}
@@ -75,25 +85,31 @@ class Agent:
         """Find the workloads and attach to them."""
         self._started = now
         self._source.start(self._changed.set)
-        snapshot = self._source.snapshot()
+        snapshot = self._known(now)
         self._table = FlowTable(snapshot.host)
         self._follow(snapshot, now)
 
     def tick(self, now: int) -> Report:
         """One round at the time `now`; the report has been handed to the uplink."""
         assert self._table is not None, "start() comes first"
-        snapshot = self._source.snapshot()
+        snapshot = self._known(now)
         enforcement, judge = self._follow(snapshot, now)
         if self._sequence % LISTENERS_EVERY == 0:
             self._listening = _listening(snapshot)
         batch = self._sensor.read()
-        flows = self._table.fold(batch, names_of(snapshot, self._listening), now)
+        names = self._names(snapshot, now)
+        flows = self._table.fold(batch, names, now)
+        if self._attribution:
+            self._attribution.learn(batch.payloads, names, now)
+            flows = self._attribution(flows, names, now)
         for connection in self._table.finished():
             self._sensor.classified(connection)
         failed = ("rounds failed", self._failed)
         cumulative = (*batch.losses, *self._table.losses(), *self._more_losses(), failed)
         if self._ear:
             cumulative = (*cumulative, *self._ear.losses())
+        if self._attribution:
+            cumulative = (*cumulative, *self._attribution.losses())
         report = Report(
             host=snapshot.host,
             boot=self._boot,
@@ -104,10 +120,12 @@ class Agent:
             flows=tuple(_judged(flow, judge) for flow in flows),
             losses=self._increase(dict(cumulative)),
             capture=_with_problem(self._sensor.state(), snapshot.problem),
-            enforcement=enforcement,
+            enforcement=self._proven(enforcement, flows, snapshot, now),
             addresses=snapshot.addresses,
             version=__version__,
             denials=self._ear(snapshot, now) if self._ear else (),
+            names=self._attribution.news() if self._attribution else (),
+            links=self._ways.links if self._ways else Links(),
         )
         self._sequence += 1
         self._started = now
@@ -124,7 +142,8 @@ class Agent:
                     self.tick(time.time_ns())
                 elif self._changed.is_set():
                     self._changed.clear()
-                    self._follow(self._source.snapshot(), time.time_ns())
+                    now = time.time_ns()
+                    self._follow(self._known(now), now)
             except (NetwatchError, OSError) as error:  # the next round may do better
                 self._failed += 1
                 log.error("a round of the agent failed: %s", error)
@@ -138,10 +157,27 @@ class Agent:
 
     def close(self) -> None:
         """Detach and forget. What enforcement put into the kernel stays."""
+        if self._prover:
+            self._prover.close()
         if self._ear:
             self._ear.close()
         self._sensor.close()
         self._source.close()
+
+    def _known(self, now: int) -> Snapshot:
+        """The snapshot of the source, with what is known of the ways out."""
+        snapshot = self._source.snapshot()
+        return self._ways.look(snapshot, now) if self._ways else snapshot
+
+    def _names(self, snapshot: Snapshot, now: int) -> Names:
+        way = self._ways.link if self._ways else None
+        probed = self._prover.probed(now) if self._prover else frozenset()
+        return names_of(snapshot, self._listening, way, probed)
+
+    def _proven(
+        self, enforcement: Enforcement, flows: Sequence[Flow], snapshot: Snapshot, now: int
+    ) -> Enforcement:
+        return self._prover(enforcement, flows, snapshot, now) if self._prover else enforcement
 
     def _follow(self, snapshot: Snapshot, now: int) -> tuple[Enforcement, Judge]:
         """Enforce first, then watch: a workload may be unseen for a moment, never unguarded."""
@@ -154,7 +190,8 @@ class Agent:
 
     def _attach(self, snapshot: Snapshot) -> None:
         workloads = sorted({i.index for w in snapshot.workloads for i in w.interfaces})
-        self._sensor.watch(workloads, _indexes(snapshot.uplinks))
+        tunnels = self._ways.tunnels() if self._ways else ()
+        self._sensor.watch(workloads, _indexes((*snapshot.uplinks, *tunnels)))
 
     def _increase(self, cumulative: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
         told, self._told_losses = self._told_losses, dict(cumulative)

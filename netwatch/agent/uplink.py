@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import logging
 import os
 import ssl
 import threading
@@ -19,7 +20,10 @@ from urllib.parse import urlsplit
 
 from netwatch import wire
 from netwatch.model.errors import NetwatchError
+from netwatch.model.policy_version import Wanted
 from netwatch.model.report import Report
+
+log = logging.getLogger("netwatch.agent")
 
 TIMEOUT_S = 10.0
 FIRST_PAUSE_S = 0.5
@@ -36,9 +40,17 @@ class Refused(NetwatchError):
 Post = Callable[[bytes], None]
 
 
-def poster(url: str, *, pin: str, token: str) -> Post:
+def poster(
+    url: str,
+    *,
+    pin: str,
+    token: str,
+    holds: Callable[[], str] = lambda: "",
+    told: Callable[[Wanted | None], None] = lambda wanted: None,
+) -> Post:
     """A function that posts one packed report to the controller at `url` (https).
 
+    `holds` gives the hash of the documents that the agent has; `told` hears what is wanted.
     It raises OSError or http.client.HTTPException when the controller can not be reached, and
     Refused when it does not want the report or is not the one whose certificate was pinned.
     """
@@ -60,18 +72,30 @@ def poster(url: str, *, pin: str, token: str) -> Post:
             headers = {
                 "Authorization": f"Bearer {token}",
                 "Content-Type": "application/vnd.netwatch.report",
+                wire.HOLDS: holds(),
             }
             connection.request("POST", "/agent/v1/reports", body=data, headers=headers)
             answer = connection.getresponse()
-            said = answer.read(65_536).decode(errors="replace")
+            said = answer.read(wire.MAX_ANSWER)
         finally:
             connection.close()
         if answer.status in REFUSED:
-            raise Refused(f"the controller refused a report ({answer.status}): {said[:200]}")
+            why = said[:200].decode(errors="replace")
+            raise Refused(f"the controller refused a report ({answer.status}): {why}")
         if answer.status != 200:
             raise http.client.HTTPException(f"the controller answered {answer.status}")
+        told(_wanted(said))
 
     return post
+
+
+def _wanted(said: bytes) -> Wanted | None:
+    """What an answer wants; the report was taken, whatever else it says."""
+    try:
+        return wire.unpack_answer(said).policies
+    except wire.BadReport as error:
+        log.warning("%s", error)
+        return None
 
 
 def _check_pin(connection: http.client.HTTPSConnection, pin: str) -> None:

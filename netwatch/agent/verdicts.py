@@ -15,17 +15,26 @@ MAX_REMEMBERED = 100_000  # answers of one snapshot; a question costs about 10 u
 
 
 def judge_of(
-    policies: Sequence[Policy], snapshot: Snapshot, now: int
+    policies: Sequence[Policy],
+    snapshot: Snapshot,
+    now: int,
+    *,
+    staged: Sequence[Policy] | None = None,
 ) -> Callable[[Flow], tuple[str | None, str | None]]:
-    """A function from a flow to its (enforced, staged) verdicts; answers are remembered."""
+    """A function from a flow to its (enforced, staged) verdicts; answers are remembered.
+
+    `policies` are in the kernel. `staged` are judged in their place for the second verdict: where
+    an agent only observes, what the controller's documents would do here.
+    """
     world = world_of(snapshot)
     workloads = {w.identity: w for w in world.workloads}
-    judges = tuple(Judge(policies, world, modes) for modes in (ENFORCED, STAGED))
+    drafted = policies if staged is None else staged
+    judges = Judge(policies, world, ENFORCED), Judge(drafted, world, STAGED)
     known: dict[object, tuple[str | None, str | None]] = {}
 
     def judge(flow: Flow) -> tuple[str | None, str | None]:
-        source = _party(flow.client, workloads, snapshot)
-        destination = _party(flow.server, workloads, snapshot)
+        source = party_of(flow.client, workloads, snapshot)
+        destination = party_of(flow.server, workloads, snapshot)
         key = (flow.client.address, flow.server.address, flow.protocol, flow.server.port)
         if key not in known:
             if len(known) >= MAX_REMEMBERED:
@@ -40,7 +49,8 @@ def judge_of(
     return judge
 
 
-def _party(end: Endpoint, workloads: dict[str, Workload], snapshot: Snapshot) -> Party:
+def party_of(end: Endpoint, workloads: dict[str, Workload], snapshot: Snapshot) -> Party:
+    """Who decide() is asked about; `workloads` are by identity."""
     workload = workloads.get(end.workload or "")
     is_host = workload is None and end.address in snapshot.addresses
     return Party(workload, end.address, host=is_host)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from netwatch.agent.handout import Handout
 from netwatch.agent.verdicts import judge_of
-from netwatch.enforce import host, quarantine
+from netwatch.enforce import confirm, host, quarantine
 from netwatch.enforce.cordon import may_talk
 from netwatch.enforce.upkeep import refresh
 from netwatch.model.errors import NetwatchError
@@ -32,7 +33,10 @@ Judge = Callable[[Flow], tuple[str | None, str | None]]
 class Watchman:
     """Remembers the documents in force, the workloads they were compiled for, and the judge."""
 
-    def __init__(self) -> None:
+    def __init__(self, handout: Handout | None = None) -> None:
+        """`handout`: what a controller wants in force; without it the host decides alone."""
+        self._handout = handout
+        self._drafted: tuple[Policy, ...] | None = None
         self._stamp: tuple[int, int] | None = None
         self._list_stamp: tuple[int, int] | None = None
         self._held: tuple[Quarantine, ...] = ()
@@ -47,13 +51,18 @@ class Watchman:
     def __call__(self, snapshot: Snapshot, now: int) -> tuple[Enforcement, Judge]:
         """The state of enforcement for the report, and the verdicts of flows."""
         snapshot = self._guarded(snapshot, now)
+        if self._handout is not None:
+            self._handout.settle(snapshot, now)
         changed = self._look(snapshot)
         if self._applied is None and snapshot.quarantined:
             self._restore(snapshot, now)
         elif self._applied is not None and (changed or now - self._checked >= CHECK_EVERY):
             self._keep(self._applied, snapshot, now, expected=changed)
-        if changed or self._judge is None:
-            self._judge = _with_quarantine(judge_of(self.documents(), snapshot, now), snapshot)
+        drafted = self._handout.drafted() if self._handout else None
+        if changed or self._judge is None or drafted is not self._drafted:
+            self._drafted = drafted
+            judge = judge_of(self.documents(), snapshot, now, staged=drafted)
+            self._judge = _with_quarantine(judge, snapshot)
         return self._state(snapshot), self._judge
 
     def documents(self) -> tuple[Policy, ...]:
@@ -118,10 +127,12 @@ class Watchman:
         log.warning("the rules of the quarantine were gone and are mended")
 
     def _state(self, snapshot: Snapshot) -> Enforcement:
-        problem = self._problem or self._list_problem
+        handed = self._handout
+        problem = self._problem or self._list_problem or (handed.problem if handed else None)
+        mode = "enforce" if handed and handed.enforce else "observe"
         held = tuple(entry.workload for entry in snapshot.quarantined)
         if self._applied is None:
-            return Enforcement(problem=problem, quarantined=held)
+            return Enforcement(problem=problem, quarantined=held, mode=mode)
         return Enforcement(
             backend=self._applied.backend,
             digest=self._applied.digest,
@@ -130,6 +141,9 @@ class Watchman:
             drift=self._drift,
             problem=problem,
             quarantined=held,
+            policies=self._applied.sha256 if self._applied.policies else None,
+            mode=mode,
+            pending=confirm.pending(),
         )
 
 

@@ -1,12 +1,13 @@
 """Where agents hand in their reports: a WSGI application of its own, behind its own listener.
 
 A report is taken from the host that the token is bound to, and from no other (semantics 7). The
-body is netwatch.wire's; the answer says whether it was new, so a retry is harmless.
+body is netwatch.wire's; the answer says whether it was new, so a retry is harmless, and which
+policies are to be in force, with their text where the agent does not hold it.
 """
 
 from __future__ import annotations
 
-from flask import Flask, jsonify, request
+from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from netwatch import wire
@@ -40,7 +41,10 @@ def create_agents_app(controller: Controller) -> Flask:
                 "each host has a token of its own",
                 code="forbidden",
             )
-        return jsonify({"ok": True, "new": controller.ingest(report)})
+        new = controller.ingest(report)
+        wanted = controller.policies.wanted(request.headers.get(wire.HOLDS, "")[:64])
+        answer = wire.pack_answer(wire.Answer(ok=True, new=new, policies=wanted))
+        return Response(answer, mimetype="application/json")
 
     app.add_url_rule(PATH, view_func=reports, methods=["POST"])
     return app

@@ -18,6 +18,8 @@ STATUS = {
     "unauthorized": 401,
     "forbidden": 403,
     "not-found": 404,
+    "ambiguous": 409,
+    "conflict": 409,
     "too-many-requests": 429,
     "misdirected": 421,
     "busy": 503,

@@ -25,7 +25,7 @@ from netwatch.resources import resource
 
 PREFIX = "/api/v1"
 STREAMS = 24  # live pages; each holds one of the server's 32 threads (server.THREADS)
-MAX_BODY = 1024 * 1024
+MAX_BODY = 10 * 1024 * 1024  # a policy version: 4 M characters, some of them escaped in JSON
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,17 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_END = _object(address=TEXT, port=MAYBE_NUMBER, workload=MAYBE)
+_PROCESS = _object(pid=NUMBER, exe=MAYBE, uid=NUMBER, user=MAYBE)
+_END = _object(
+    address=TEXT,
+    port=MAYBE_NUMBER,
+    **dict.fromkeys(("workload", "name", "named_by"), MAYBE),
+    **dict.fromkeys(("image", "image_digest", "project", "service"), MAYBE),
+    process={"oneOf": [_PROCESS, {"type": "null"}]},
+)
+_PROTECTION: Schema = {"enum": ["tls", "link", "both", "neither", "unknown"]}
+_MAYBE_PROTECTION: Schema = {"enum": [*_PROTECTION["enum"], None]}
+_LINK_STATUS: Schema = {"enum": ["proven", "claimed", "unknown", "none"]}
 _COUNTED = ("packets", "bytes", "payload_bytes")
 
 SCHEMAS: dict[str, Schema] = {
@@ -55,6 +65,8 @@ SCHEMAS: dict[str, Schema] = {
         name=TEXT,
         namespace=MAYBE,
         host=MAYBE,
+        **dict.fromkeys(("known_as", "named_by"), MAYBE),
+        **dict.fromkeys(("image", "image_digest", "project", "service"), MAYBE),
     ),
     "Omitted": _object(nodes=NUMBER, edges=NUMBER),
     "MapNode": _object(
@@ -64,6 +76,8 @@ SCHEMAS: dict[str, Schema] = {
         group=MAYBE,
         host=MAYBE,
         namespace=MAYBE,
+        known_as=MAYBE,
+        named_by=MAYBE,
         members=NUMBER,
         silent=FLAG,
         badges={"type": "object"},
@@ -77,6 +91,7 @@ SCHEMAS: dict[str, Schema] = {
         port=MAYBE_NUMBER,
         verdict={"enum": ["allow", "deny", "would-deny", "unknown"]},
         encryption={"enum": ["encrypted", "plaintext", "unknown"]},
+        protection=_MAYBE_PROTECTION,
         documented={"type": ["boolean", "null"]},
         members=NUMBER,
         connections=NUMBER,
@@ -126,9 +141,16 @@ SCHEMAS: dict[str, Schema] = {
         staged=MAYBE,
         documented=MAYBE,
         crosses_hosts=FLAG,
+        link={"oneOf": [_object(status=_LINK_STATUS, kind=MAYBE), {"type": "null"}]},
+        protection=_MAYBE_PROTECTION,
     ),
     "Certificate": _object(
-        subject=TEXT, issuer=TEXT, not_before=TIME, not_after=TIME, sha256=TEXT
+        subject=TEXT,
+        issuer=TEXT,
+        not_before=TIME,
+        not_after=TIME,
+        sha256=TEXT,
+        key=_object(type=MAYBE, bits={"type": ["integer", "null"]}),
     ),
     "Encryption": _object(
         status={"enum": ["encrypted", "plaintext", "unknown"]},
@@ -137,6 +159,8 @@ SCHEMAS: dict[str, Schema] = {
         alpn_offered=TEXTS,
         **dict.fromkeys(("alpn", "ja3", "ja3s", "ja4"), MAYBE),
         certificate={"oneOf": [_ref("Certificate"), {"type": "null"}]},
+        hassh=MAYBE,
+        hassh_server=MAYBE,
     ),
     "Flow": _object(
         client=_END,
@@ -157,6 +181,13 @@ SCHEMAS: dict[str, Schema] = {
         host=MAYBE,
         verdict=MAYBE,
         staged=MAYBE,
+        link={
+            "oneOf": [
+                _object(status=_LINK_STATUS, kind=MAYBE, through=MAYBE, reason=MAYBE),
+                {"type": "null"},
+            ]
+        },
+        protection=_PROTECTION,
     ),
     "Host": _object(
         host=TEXT,
@@ -174,11 +205,54 @@ SCHEMAS: dict[str, Schema] = {
             drift=TEXTS,
             problem=MAYBE,
             quarantined=TEXTS,
+            policies=MAYBE,
+            mode={"enum": ["observe", "enforce"]},
+            pending=FLAG,
+            totals=_map_of(NUMBER),
+            proven=NUMBER,
+            proven_at=MAYBE_TIME,
+            unproven=_many(
+                _object(
+                    kind={"enum": ["false-allow", "false-deny"]},
+                    source=TEXT,
+                    destination=TEXT,
+                    address=TEXT,
+                    protocol=TEXT,
+                    port=NUMBER,
+                    result=TEXT,
+                    segment=TEXT,
+                    document=MAYBE,
+                    file=MAYBE,
+                    line=MAYBE_NUMBER,
+                    at=MAYBE_TIME,
+                )
+            ),
         ),
+        wanted=MAYBE,
+        differs=FLAG,
         losses=_ref("Losses"),
         clock_skew_ms={"type": "number"},
         workloads=NUMBER,
         addresses=TEXTS,
+        links=_object(
+            read=MAYBE_TIME,
+            problem=MAYBE,
+            wireguard=_many(
+                _object(
+                    interface=TEXT,
+                    source=TEXT,
+                    peers=_many(
+                        _object(key=TEXT, endpoint=MAYBE, allowed=TEXTS, handshake=MAYBE_TIME)
+                    ),
+                )
+            ),
+            xfrm=_object(
+                policies=NUMBER,
+                associations=_many(
+                    _object(source=TEXT, destination=TEXT, protocol=TEXT, mode=TEXT, encrypts=FLAG)
+                ),
+            ),
+        ),
     ),
     "Alert": _object(
         id=TEXT,
@@ -204,6 +278,20 @@ SCHEMAS: dict[str, Schema] = {
         waiting=NUMBER,
         delivered=NUMBER,
         failed=NUMBER,
+    ),
+    "PolicyDocument": _object(name=TEXT, text=TEXT),
+    "PolicyVersion": _object(
+        version=NUMBER,
+        sha256=TEXT,
+        state={"enum": ["in-force", "unconfirmed", "withdrawn", "past"]},
+        author=TEXT,
+        reason=MAYBE,
+        ticket=MAYBE,
+        replay=MAYBE,
+        created=TIME,
+        confirm_by=MAYBE_TIME,
+        restores=MAYBE_NUMBER,
+        documents=TEXTS,
     ),
     "Delivery": _object(
         id=TEXT,
@@ -286,6 +374,8 @@ def _schema(parameter: Parameter) -> Schema:
         return TIME
     if parameter.kind == "boolean":
         return FLAG
+    if parameter.kind == "documents":
+        return _many(_ref("PolicyDocument"))
     return {**TEXT, "enum": list(parameter.choices)} if parameter.choices else TEXT
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netwatch.api.answers import listing, page
+from netwatch.api.policies import POLICY_ROUTES
 from netwatch.api.routes import Call, Parameter, Route
 from netwatch.controller.records import FlowQuery, delivery_as_json, receiver_as_json
 from netwatch.controller.service import Controller
@@ -99,7 +100,8 @@ def list_flows(controller: Controller, call: Call) -> Answer:
     names = {field.name for field in dataclasses.fields(FlowQuery)}
     query = FlowQuery(**{name: value for name, value in call.query.items() if name in names})
     flows, next = controller.flows(query)
-    found = [live_flow_as_json(flow) for flow in flows]
+    known = {workload.identity: workload for workload in controller.workloads()}
+    found = [live_flow_as_json(flow, known) for flow in flows]
     return listing("flows", found, next=next, losses=controller.losses())
 
 
@@ -237,6 +239,7 @@ def _list(name: str, summary: str, view: Any, parameters: tuple[Parameter, ...] 
 
 
 ROUTES = (
+    *POLICY_ROUTES,
     _list(
         "workloads",
         "Workloads of the last report of each host.",

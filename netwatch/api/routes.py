@@ -12,11 +12,19 @@ from netwatch.model.errors import UsageError
 from netwatch.model.times import nanoseconds
 
 MAX_TEXT = 1000  # characters of a parameter; the longest edge id is below
+_KINDS: dict[str, tuple[type, str]] = {
+    "text": (str, "text"),
+    "boolean": (bool, "true or false"),
+    "integer": (int, "a whole number"),
+    "documents": (list, "a list of {name, text}"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter. `kind`: text, integer, time; `choices` if only these are known."""
+    """Of a query or a body. `kind`: text, integer, time; of a body also boolean and documents
+    (a list of {name, text}), and no time. `choices` if only these are known.
+    """
 
     name: str
     kind: str
@@ -38,6 +46,11 @@ class Call:
     def limit(self, default: int) -> int:
         """How many rows are asked for."""
         return int(self.query.get("limit", default))
+
+    def number(self, name: str, default: int) -> int:
+        """A whole number of the body."""
+        given = self.body.get(name)
+        return default if given is None else int(given)
 
 
 View = Callable[[Controller, Call], Mapping[str, Any]]
@@ -110,10 +123,31 @@ def body_of(route: Route, given: object) -> dict[str, Any]:
     for name, value in given.items():
         if name not in known:
             raise UsageError(f"unknown member {str(name)[:60]!r}", f"known: {', '.join(known)}")
-        wanted = bool if known[name].kind == "boolean" else str
-        if value is not None and not isinstance(value, wanted):
-            raise UsageError(f"{name} must be {'true or false' if wanted is bool else 'text'}")
+        if value is not None:
+            _check_member(known[name], value)
     for name in route.required:
         if not given.get(name):
             raise UsageError(f"{name} is missing")
     return given
+
+
+def _check_member(member: Parameter, value: object) -> None:
+    wanted, said = _KINDS[member.kind]
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise UsageError(f"{member.name} must be {said}")
+    if member.choices and value not in member.choices:
+        known = ", ".join(member.choices)
+        raise UsageError(f"{member.name} can not be {str(value)[:60]!r}", f"known: {known}")
+    if isinstance(value, int) and not member.minimum <= value <= member.maximum:
+        span = f"a number from {member.minimum} to {member.maximum}"
+        raise UsageError(f"{member.name} is {value}", span)
+    if isinstance(value, list) and not all(map(_is_document, value)):
+        raise UsageError(f"{member.name} must be {said}")
+
+
+def _is_document(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"name", "text"}
+        and all(isinstance(part, str) for part in value.values())
+    )

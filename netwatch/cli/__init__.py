@@ -15,6 +15,8 @@ from netwatch import __version__
 VERBS = {
     "agent": "netwatch.cli.serve",
     "alerts": "netwatch.cli.fleet",
+    "audit": "netwatch.cli.audit",
+    "capture": "netwatch.cli.capture",
     "controller": "netwatch.cli.serve",
     "demo": "netwatch.cli.demo",
     "doctor": "netwatch.cli.doctor",
@@ -24,6 +26,7 @@ VERBS = {
     "hosts": "netwatch.cli.fleet",
     "lab": "netwatch.cli.lab",
     "policy": "netwatch.cli.policy",
+    "probe": "netwatch.cli.probe",
     "quarantine": "netwatch.cli.quarantine",
     "read": "netwatch.cli.read",
     "release": "netwatch.cli.quarantine",

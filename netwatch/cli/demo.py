@@ -20,7 +20,8 @@ from typing import Any
 import click
 
 from netwatch.cli.output import json_option, print_json, say, table
-from netwatch.cli.serve import greet, running, until_signalled
+from netwatch.cli.serve import greet, running
+from netwatch.cli.signals import until_signalled
 from netwatch.cli.station import Station
 from netwatch.kernel import commands
 from netwatch.lab import lifecycle

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
+from netwatch import settings
 from netwatch.agent.denials import MAX_TOLD, Naming
 from netwatch.cli.host import this_host
 from netwatch.cli.output import print_json, printable
-from netwatch.enforce import host, nflog
+from netwatch.enforce import counters, host, nflog
 from netwatch.model.denial import Denial, denial_as_json
 from netwatch.model.times import rfc3339
 
@@ -40,11 +42,38 @@ def listen(seconds: float | None, *, as_json: bool) -> None:
             heard = sorted(tally.take(), key=lambda each: -each.count)[:MAX_TOLD]
             for each in heard:
                 _tell(naming.denial(each, time.time_ns()), as_json=as_json)
+    totals = _totals()
     losses = {"not_heard": tally.lost, "over_limit": tally.overflow}
     if as_json:
-        print_json({"ok": True, "losses": losses})
-    elif any(losses.values()):
+        print_json({"ok": True, "losses": losses, "totals": totals})
+        return
+    if any(losses.values()):
         click.echo(f"not heard: {tally.lost}, over the limit: {tally.overflow}", err=True)
+    _tell_lines(totals)
+
+
+def tell_totals(*, as_json: bool) -> None:
+    """Print how many packets were refused in all, by kind; exact, from the rules' counters."""
+    totals = _totals()
+    if as_json:
+        print_json({"ok": True, "totals": totals})
+        return
+    _tell_lines(totals)
+
+
+def _totals() -> dict[str, int]:
+    """Nothing is in force: what an agent counted while something was."""
+    state = host.applied()
+    file = counters.file_of(Path(settings.load().state), this_host().host)
+    known = (
+        counters.totals(file, state.backend, host.folder()) if state else counters.load(file).total
+    )
+    return {kind: known.get(kind, 0) for kind in counters.KINDS}
+
+
+def _tell_lines(totals: dict[str, int]) -> None:
+    told = ", ".join(f"{count} {kind}" for kind, count in totals.items())
+    click.echo(f"packets in all: {told}", err=True)
 
 
 def _tell(denial: Denial, *, as_json: bool) -> None:

@@ -43,7 +43,14 @@ class Remote:
         """`GET /api/v1/NAME`; raises Unreachable, or the error that the controller tells."""
         given = {k: v for k, v in (parameters or {}).items() if v is not None}
         query = f"?{urllib.parse.urlencode(given)}" if given else ""
-        with self._open(f"/api/v1/{name}{query}", timeout=TIMEOUT_S) as answer:
+        return self._ask(f"/api/v1/{name}{query}")
+
+    def post(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """`POST /api/v1/NAME` with a JSON body; raises the same."""
+        return self._ask(f"/api/v1/{name}", json.dumps(body).encode())
+
+    def _ask(self, path: str, body: bytes | None = None) -> dict[str, Any]:
+        with self._open(path, timeout=TIMEOUT_S, body=body) as answer:
             try:
                 found = json.loads(answer.read(MAX_ANSWER))
             except (ValueError, OSError, http.client.HTTPException):
@@ -63,12 +70,14 @@ class Remote:
             except (OSError, http.client.HTTPException):
                 raise self._unreachable("the stream broke off") from None
 
-    def _open(self, path: str, *, timeout: float) -> Any:
+    def _open(self, path: str, *, timeout: float, body: bytes | None = None) -> Any:
         if not self.url.startswith(("http://", "https://")):
             raise self._unreachable("that is no http URL")
         headers = {"Authorization": f"Bearer {self.token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         try:
-            request = urllib.request.Request(self.url.rstrip("/") + path, headers=headers)
+            request = urllib.request.Request(self.url.rstrip("/") + path, body, headers)
             return urllib.request.urlopen(request, timeout=timeout)
         except urllib.error.HTTPError as error:
             with error:
@@ -89,7 +98,8 @@ def _told(error: urllib.error.HTTPError, url: str) -> NetwatchError:
     """The error in an answer; one without our shape came from something else."""
     try:
         told = json.loads(error.read(65536))["error"]
-        return NetwatchError(told["message"], told["hint"], code=told["code"])
+        where = {name: told.get(name) for name in ("file", "line", "column")}
+        return NetwatchError(told["message"], told["hint"], code=told["code"], **where)
     except (ValueError, KeyError, TypeError, OSError):
         return Unreachable(f"{url} answered {error.code}", "is it netwatch?")
 
@@ -108,11 +118,12 @@ def remote(environment: Mapping[str, str], state: Path) -> Remote:
     return Remote(url, token)
 
 
-def _remote() -> Remote:
+def fleet() -> Remote:
+    """The controller that the environment or the state folder names; raises Unreachable."""
     return remote(os.environ, Path(settings.load().state))
 
 
-def _all(source: Remote, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def all_pages(source: Remote, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Every page of a list as one answer; with a limit, only the first page."""
     answer = source.get(name, parameters)
     while answer["next"] is not None and "limit" not in parameters:
@@ -130,7 +141,7 @@ def _show(
     row: Callable[[Row], Sequence[object]],
 ) -> None:
     given = {key: value for key, value in parameters.items() if value is not None}
-    answer = _all(_remote(), name, given)
+    answer = all_pages(fleet(), name, given)
     if as_json:
         print_json(answer)
         return
@@ -213,13 +224,18 @@ def edges(*, as_json: bool, **given: Any) -> None:
         port = e["protocol"] if e["port"] is None else f"{e['port']}/{e['protocol']}"
         encryption = ",".join(e["encryption"]["versions"]) or e["encryption"]["status"]
         ends = _end(e["source"]), _end(e["destination"])
+        if e["protection"] in ("link", "both"):
+            encryption = f"{encryption}+{e['link']['kind']}"
         return *ends, port, encryption, _verdict(e), e["connections"], e["bytes"], e["last_seen"]
 
     _show("edges", given, as_json=as_json, headings=EDGE_HEADINGS, row=row)
 
 
 def _end(peer: Row) -> str:
-    return str(peer["id"] if peer["kind"] == "workload" else f"{peer['kind']}:{peer['name']}")
+    if peer["kind"] == "workload":
+        return str(peer["id"])
+    known = f" ({peer['known_as']}, {peer['named_by']})" if peer["known_as"] else ""
+    return f"{peer['kind']}:{peer['name']}{known}"
 
 
 def _verdict(row: Row) -> str:
@@ -246,7 +262,7 @@ def _flow_row(flow: Row) -> Sequence[object]:
 
 
 def _address(end: Row) -> str:
-    name = end["workload"] or end["address"]
+    name = end["workload"] or end["name"] or end["address"]
     return name if end["port"] is None else f"{name}:{end['port']}"
 
 
@@ -262,7 +278,7 @@ def flows(*, as_json: bool, follow: bool, **given: Any) -> None:
         _show("flows", given, as_json=as_json, headings=FLOW_HEADINGS, row=_flow_row)
         return
     given["limit"] = given["limit"] or 1000
-    for flow in followed(_remote(), given):
+    for flow in followed(fleet(), given):
         if as_json:
             print_json(flow)
         else:
@@ -304,10 +320,33 @@ def hosts(*, as_json: bool) -> None:
         last = h["last_report"] or "never"
         state = "silent" if h["silent"] else "reporting" if h["last_report"] else "waiting"
         problem = h["capture"]["problem"] or h["enforcement"]["problem"] or "-"
-        return h["host"], state, h["capture"]["method"], h["workloads"], lost, last, problem
+        seen = h["host"], state, h["capture"]["method"], h["workloads"], lost, last
+        return *seen, _in_force(h), problem
 
-    headings = ("HOST", "STATE", "CAPTURE", "WORKLOADS", "LOST", "LAST REPORT", "PROBLEM")
+    headings = (
+        "HOST",
+        "STATE",
+        "CAPTURE",
+        "WORKLOADS",
+        "LOST",
+        "LAST REPORT",
+        "POLICIES",
+        "PROBLEM",
+    )
     _show("hosts", {}, as_json=as_json, headings=headings, row=row)
+
+
+def _in_force(host: Row) -> str:
+    """The start of the hash of the policies in force, and how it stands with what is wanted."""
+    enforcement = host["enforcement"]
+    words = [(enforcement["policies"] or "none")[:12]]
+    if enforcement["mode"] != "enforce":
+        words.append("observes")
+    if host["differs"]:
+        words.append("differs")
+    if enforcement["pending"]:
+        words.append("unconfirmed")
+    return " ".join(words)
 
 
 @click.command()

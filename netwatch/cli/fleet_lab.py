@@ -52,6 +52,8 @@ def agents_in_lab(station: Station, settings: Settings) -> Iterator[None]:
                 "NETWATCH_STATE": str(Path(settings.state) / "agents" / host),
                 "NETWATCH_INTERVAL": str(settings.interval),
                 "NETWATCH_CAPTURE": settings.capture,
+                "NETWATCH_ENFORCE": str(settings.enforce),
+                "NETWATCH_CANARY": str(settings.canary),
             }
             arguments = [sys.executable, "-m", "netwatch", "lab", "exec", host, "--"]
             agent = [sys.executable, "-m", "netwatch", "agent"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from netwatch.cli.output import json_option, print_json, say
-from netwatch.model.errors import NetwatchError, Violations
+from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -61,12 +61,13 @@ def need_root() -> None:
 def this_host() -> Snapshot:
     """The workloads of this host now; its problem, if any, is the caller's to judge."""
     from netwatch.discover.sources import find_source
+    from netwatch.discover.tunnels import read_links, with_protected
     from netwatch.settings import load
 
     source = find_source(load())
     source.start(lambda: None)
     try:
-        return source.snapshot()
+        return with_protected(source.snapshot(), read_links(time.time_ns()))
     finally:
         source.close()
 
@@ -109,9 +110,9 @@ def apply(paths: tuple[Path, ...], backend: str, confirm_s: int | None, as_json:
     if not paths:
         raise click.UsageError("apply needs --policies PATH; netwatch host remove takes them away")
     need_root()
+    confirm.refuse_pending()
     now = time.time_ns()
     if confirm_s is None:
-        confirm.refuse_pending()
         seen = host.apply(paths, guarded_host(), backend=backend, now=now)
     else:
         seen = confirm.apply(paths, guarded_host(), backend=backend, now=now, seconds=confirm_s)
@@ -129,25 +130,20 @@ def apply(paths: tuple[Path, ...], backend: str, confirm_s: int | None, as_json:
 @policies_option
 @json_option
 def verify(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Whether the kernel still holds what was applied; exit code 3 if not."""
-    from netwatch.enforce import host
+    """Whether documents, what was remembered and the kernel are one; exit code 3 if not.
+
+    JSON also names edges that are host-granular, exact totals of denials and, where an agent
+    counts, rules that were never used.
+    """
+    from netwatch.cli.verified import tell_verified
+    from netwatch.enforce.verify import verify
     from netwatch.policy.files import read_policies
 
     need_root()
     policies = read_policies(paths) if paths else None
-    drift = host.verify(guarded_host(), now=time.time_ns(), policies=policies)
-    if as_json:
-        print_json({"ok": not drift, "drift": list(drift)})
-        if drift:
-            raise click.exceptions.Exit(Violations.exit_code)
-        return
-    for line in drift[:MAX_TOLD]:
-        say(line)
-    if drift:
-        raise Violations(
-            f"the kernel differs in {len(drift)} ways", "netwatch host apply mends it"
-        )
-    say("the kernel holds what was applied")
+    snapshot = guarded_host()
+    found = verify(snapshot, now=time.time_ns(), policies=policies)
+    tell_verified(found, snapshot.host, as_json=as_json)
 
 
 @host.command()
@@ -192,15 +188,20 @@ def confirm(as_json: bool) -> None:
 @host.command()
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C; else for --seconds.")
 @click.option("--seconds", default=5.0, type=click.FloatRange(0.1, 3600), help="How long: 5.")
+@click.option("--totals", is_flag=True, help="Only the exact totals; beside an agent, too.")
 @json_option
-def denials(follow: bool, seconds: float, as_json: bool) -> None:
+def denials(follow: bool, seconds: float, totals: bool, as_json: bool) -> None:
     """What the rules of this host refuse while we listen, and by which document.
 
-    Only where no agent runs: one program hears the kernel's log, and an agent reports it.
+    What is heard is a sample; the totals at the end are exact. Only where no agent runs: one
+    program hears the kernel's log, and an agent reports it.
     """
-    from netwatch.cli.denials import listen
+    from netwatch.cli.denials import listen, tell_totals
 
     need_root()
+    if totals:
+        tell_totals(as_json=as_json)
+        return
     listen(None if follow else seconds, as_json=as_json)
 
 

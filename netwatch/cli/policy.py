@@ -14,17 +14,20 @@ from typing import Any
 import click
 
 from netwatch import __version__
-from netwatch.cli.output import json_option, print_json, say, table
+from netwatch.cli.output import json_option, print_json, printable, say, table
 from netwatch.cli.policy_answers import document_json, governs, isolated, place_json, write_report
-from netwatch.cli.policy_inputs import PATHS
+from netwatch.cli.policy_compose import Deployment, read_deployment
 from netwatch.model.errors import InvalidDocument, Violations
-from netwatch.policy.fields import InvalidPolicies
+from netwatch.policy.fields import InvalidPolicies, Problems
 from netwatch.policy.files import policy_files, read_policies
+from netwatch.policy.ir import Policy
 from netwatch.policy.junit import Case, junit
 from netwatch.policy.lint import Remark, lint
 from netwatch.policy.sarif import sarif
 
 VERBS = {
+    "apply": "netwatch.cli.policy_versions",
+    "confirm": "netwatch.cli.policy_versions",
     "decide": "netwatch.cli.policy_questions",
     "diff": "netwatch.cli.policy_changes",
     "explain": "netwatch.cli.policy_questions",
@@ -32,9 +35,16 @@ VERBS = {
     "fmt": "netwatch.cli.policy_files",
     "import": "netwatch.cli.policy_files",
     "learn": "netwatch.cli.policy_traffic",
+    "library": "netwatch.cli.policy_library",
     "matrix": "netwatch.cli.policy_questions",
+    "mode": "netwatch.cli.policy_versions",
+    "reach": "netwatch.cli.policy_reach",
     "replay": "netwatch.cli.policy_traffic",
+    "rollback": "netwatch.cli.policy_versions",
+    "schema": "netwatch.cli.policy_files",
     "test": "netwatch.cli.policy_changes",
+    "versions": "netwatch.cli.policy_versions",
+    "use": "netwatch.cli.policy_library",
 }
 
 
@@ -61,22 +71,44 @@ def policy() -> None:
 
 
 @policy.command()
-@PATHS
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--policies", "more", multiple=True, type=click.Path(path_type=Path), help="As PATHS."
+)
+@click.option(
+    "--compose",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A Compose file whose declared links are held against the policies; may be repeated.",
+)
+@click.option("--propose", is_flag=True, help="Print what labels netwatch.allow would like.")
 @click.option("--sarif", "sarif_file", type=click.Path(path_type=Path), help="Write SARIF here.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write JUnit here.")
 @json_option
 def check(
-    paths: Sequence[Path], sarif_file: Path | None, junit_file: Path | None, as_json: bool
+    paths: Sequence[Path],
+    more: Sequence[Path],
+    compose: Sequence[Path],
+    propose: bool,
+    sarif_file: Path | None,
+    junit_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Find every error (exit 1) and every doubtful rule (exit 3) in policy files."""
+    """Find every error (exit 1) and every doubtful rule or denied link (exit 3) in files."""
+    paths = [*paths, *more]
+    if not paths and not compose:
+        raise click.UsageError("name PATHS of policies, or --compose FILE")
     try:
-        policies = read_policies(paths)
+        policies, deployment = _read(paths, compose)
     except InvalidPolicies as invalid:
         _report(sarif_file, junit_file, mistakes=invalid.problems)
         _fail_check(invalid, as_json=as_json)
-    remarks = lint(policies, now=time.time_ns())
-    _report(sarif_file, junit_file, remarks=remarks, files=policy_files(paths))
+    now = time.time_ns()
+    remarks = (*lint(policies, now=now), *deployment.remarks(policies, now=now))
+    files = [*policy_files(paths), *compose]
+    _report(sarif_file, junit_file, remarks=remarks, files=files)
     findings = [remark for remark in remarks if remark.severity == "finding"]
+    proposals = deployment.proposals() if propose else ""
     if as_json:
         print_json(
             {
@@ -84,13 +116,30 @@ def check(
                 "documents": [document_json(document) for document in policies],
                 "findings": [_remark_json(remark) for remark in findings],
                 "warnings": [_remark_json(r) for r in remarks if r.severity == "warning"],
+                **({"proposals": proposals} if propose else {}),
             }
         )
         sys.exit(Violations.exit_code if findings else 0)
+    click.echo(proposals, nl=False)
     for remark in remarks:
         say(f"{remark.place}: {remark.severity}: {remark.message} ({remark.hint})")
-    say(f"{len(policies)} documents in {len(policy_files(paths))} files are valid")
+    for project in deployment.projects:
+        say(f"{project.name}: {len(project.services)} services declare {len(project.links)} links")
+    say(f"{len(policies)} documents in {len(files)} files are valid")
     sys.exit(Violations.exit_code if findings else 0)
+
+
+def _read(paths: Sequence[Path], compose: Sequence[Path]) -> tuple[tuple[Policy, ...], Deployment]:
+    """Everything that is named, or every problem of all of it."""
+    problems = Problems()
+    policies: tuple[Policy, ...] = ()
+    deployment = Deployment()
+    with problems.collected():
+        policies = read_policies(paths)
+    with problems.collected():
+        deployment = read_deployment(compose)
+    problems.raise_any()
+    return policies, deployment
 
 
 def _report(
@@ -127,11 +176,18 @@ def _fail_check(invalid: InvalidPolicies, *, as_json: bool) -> None:
 
 
 @policy.command()
-@PATHS
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--version", metavar="N", help="Of the controller: a number, current, previous.")
+@click.option("--text", "as_text", is_flag=True, help="The documents of --version as they are.")
 @json_option
-def show(paths: Sequence[Path], as_json: bool) -> None:
+def show(paths: Sequence[Path], version: str | None, as_text: bool, as_json: bool) -> None:
     """List documents: whom each governs, in which mode, and what it isolates."""
-    policies = read_policies(paths)
+    if bool(paths) == bool(version) or (as_text and not version):
+        raise click.UsageError("name PATHS, or --version N")
+    if version and as_text:
+        _print_version(version, as_json=as_json)
+        return
+    policies = _of_version(version) if version else read_policies(paths)
     if as_json:
         documents = [document_json(document) for document in policies]
         print_json({"ok": True, "policies": documents, "next": None, "losses": {}})
@@ -142,6 +198,25 @@ def show(paths: Sequence[Path], as_json: bool) -> None:
     ]
     headings = ("KIND", "NAMESPACE", "NAME", "MODE", "ISOLATES", "GOVERNS", "PLACE")
     click.echo(table(headings, rows))
+
+
+def _of_version(version: str) -> tuple[Policy, ...]:
+    from netwatch.cli.policy_versions import policies_of
+
+    return policies_of(version)
+
+
+def _print_version(version: str, *, as_json: bool) -> None:
+    from netwatch.cli.policy_versions import files_of
+
+    answer = files_of(version)
+    if as_json:
+        print_json(answer)
+        return
+    for number, file in enumerate(answer["documents"]):
+        if number:
+            click.echo("---")
+        click.echo(f"# {printable(file['name'])}\n{file['text']}", nl=False)
 
 
 def _remark_json(remark: Remark) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from netwatch.model.errors import NetwatchError
-from netwatch.model.times import rfc3339
-from netwatch.policy.ir import Decision, Place, Policy, Rule
+from netwatch.policy.answers import place_json, rule_json
+from netwatch.policy.ir import Decision, Policy
 
 
 def governs(document: Policy) -> str:
@@ -25,13 +25,6 @@ def isolated(document: Policy) -> str:
     return " ".join(word for word, isolates in pairs if isolates) or "-"
 
 
-def place_json(place: Place | None) -> dict[str, Any]:
-    """file, line and column; all null where there is none."""
-    if place is None:
-        return {"file": None, "line": None, "column": None}
-    return {"file": place.file, "line": place.line, "column": place.column}
-
-
 def document_json(document: Policy) -> dict[str, Any]:
     """One document, without its rules."""
     return {
@@ -44,21 +37,6 @@ def document_json(document: Policy) -> dict[str, Any]:
         "isolates_egress": document.isolates_egress,
         "rules": len(document.ingress) + len(document.egress),
         **place_json(document.place),
-    }
-
-
-def rule_json(rule: Rule) -> dict[str, Any]:
-    """One rule with its place."""
-    return {
-        "name": rule.name,
-        "action": str(rule.action),
-        "exception": rule.exception,
-        "because": rule.because,
-        "owner": rule.owner,
-        "ticket": rule.ticket,
-        "expires": rfc3339(rule.expires),
-        "require": rule.obligation,
-        **place_json(rule.place),
     }
 
 

@@ -13,6 +13,7 @@ import click
 from netwatch.cli import policy_inputs as inputs
 from netwatch.cli.output import json_option, print_json, printable, say
 from netwatch.cli.policy_answers import place_json, write_report
+from netwatch.cli.policy_versions import policies_of
 from netwatch.model.errors import Violations
 from netwatch.policy.assertions import Result, parse_assertions, run
 from netwatch.policy.difference import difference
@@ -22,17 +23,32 @@ from netwatch.policy.junit import Case, junit
 
 
 @click.command()
-@click.argument("before", type=click.Path(path_type=Path))
-@click.argument("after", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="[BEFORE AFTER]", type=click.Path(path_type=Path))
+@click.option(
+    "--version",
+    "versions",
+    multiple=True,
+    metavar="N",
+    help="Of the controller, in place of a path; two of them: before, after.",
+)
 @inputs.WORLD
 @click.option("--staged", is_flag=True, help="Compare what staged documents would do too.")
 @json_option
-def diff(before: Path, after: Path, world_file: Path | None, staged: bool, as_json: bool) -> None:
+def diff(
+    paths: Sequence[Path],
+    versions: Sequence[str],
+    world_file: Path | None,
+    staged: bool,
+    as_json: bool,
+) -> None:
     """Who reaches whom only BEFORE (lost) or only AFTER (gained); exit 3 if anybody.
 
-    Texts that differ and mean the same do not differ here.
+    Texts that differ and mean the same do not differ here. A --version stands before a path:
+    `--version current draft.yaml` is what the draft would change.
     """
-    old, new = read_policies([before]), read_policies([after])
+    if len(versions) + len(paths) != 2:
+        raise click.UsageError("diff needs two: BEFORE and AFTER, each a path or --version N")
+    old, new = (*map(policies_of, versions), *(read_policies([path]) for path in paths))
     world = inputs.read_world(world_file)
     modes = STAGED if staged else ENFORCED
     changes = difference(old, new, world, now=time.time_ns(), modes=modes)

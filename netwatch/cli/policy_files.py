@@ -19,6 +19,7 @@ from netwatch.policy.document import parse
 from netwatch.policy.files import policy_files, read_policies, read_text
 from netwatch.policy.formatting import formatted
 from netwatch.policy.ir import Mode
+from netwatch.policy.schema import schema as described
 from netwatch.policy.writing import as_text
 
 
@@ -95,6 +96,12 @@ def export(
         text = forms.to_kubernetes(policies, world)
         differs = forms.differences(policies, parse(text, "exported.yaml"), world, now=now)
     _put(text, output, as_json=as_json, number=len(policies), differs=differs)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of all documents, for editors."""
+    print_json(described())
 
 
 def _put(

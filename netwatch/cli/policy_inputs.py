@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from netwatch.model.errors import InvalidDocument, NetwatchError, Unreachable, U
 from netwatch.policy.fields import meant
 from netwatch.policy.ir import Party, World
 from netwatch.policy.matrix import pair
-from netwatch.policy.world import parse_world
+from netwatch.policy.world import parse_world, world_of_rows
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +36,6 @@ WORLD = click.option(
     help="A JSON file with namespaces and workloads; default: the running controller's, else"
     " those of this host.",
 )
-_WORLD_KEYS = ("namespace", "name", "labels", "addresses", "host", "host_network")
 
 
 def question_options(function: F) -> F:
@@ -101,20 +99,8 @@ def everything(source: Remote, name: str, **parameters: object) -> list[Any]:
 
 
 def _of_controller(source: Remote) -> World:
-    """What the API tells, through the one reader of worlds, which trusts nobody."""
-    workloads = [_as_world(row) for row in everything(source, "workloads")]
     addresses = [a for row in everything(source, "hosts") for a in row["addresses"]]
-    data = {"workloads": workloads, "host_addresses": addresses}
-    return parse_world(json.dumps(data), source.url)
-
-
-def _as_world(row: dict[str, Any]) -> dict[str, Any]:
-    ports = [
-        {key: port[key] for key in ("port", "protocol", "name")}
-        for port in row["ports"]
-        if port["protocol"] in ("tcp", "udp", "sctp")
-    ]
-    return {**{key: row[key] for key in _WORLD_KEYS}, "ports": ports}
+    return world_of_rows(everything(source, "workloads"), addresses, source.url)
 
 
 def _of_this_host() -> World:

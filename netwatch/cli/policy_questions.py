@@ -11,7 +11,8 @@ import click
 
 from netwatch.cli import policy_inputs as inputs
 from netwatch.cli.output import json_option, print_json, printable, table
-from netwatch.cli.policy_answers import decision_json, document_json, place_json, rule_json
+from netwatch.cli.policy_answers import decision_json, document_json
+from netwatch.policy.answers import place_json, rule_json
 from netwatch.policy.evaluate import ENFORCED, STAGED, Judge
 from netwatch.policy.explain import Explanation, Question
 from netwatch.policy.explain import explain as explained

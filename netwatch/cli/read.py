@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -23,6 +24,7 @@ _LARGE = 64 << 20
 _LOSSES = {
     "conversations": "conversations were too many to be judged to the end",
     "tunnels": "packets came through more tunnels than are told apart",
+    "damaged": "packets have damaged headers and are in no flow",
 }
 
 
@@ -106,29 +108,32 @@ def _end(unread: Sequence[NetwatchError], *, of: int) -> None:
 
 def _reading(file: Path) -> Reading:
     try:
-        with file.open("rb") as stream:
-            return read_capture(_watched(stream, file), str(file))
+        with file.open("rb") as stream, _watched(stream, file) as watched:
+            return read_capture(watched, str(file))
     except OSError as error:
         raise NetwatchError(
             f"{file} can not be read: {error.strerror}", "name a pcap or pcapng file"
         ) from error
 
 
-def _watched(stream: BinaryIO, file: Path) -> BinaryIO:
-    """The stream, with a bar on stderr while a person watches."""
+@contextmanager
+def _watched(stream: BinaryIO, file: Path) -> Iterator[BinaryIO]:
+    """The stream, with a bar on stderr while a person watches; it ends however reading ends."""
     size = file.stat().st_size
     if not sys.stderr.isatty() or size < _LARGE:
-        return stream
-    return cast(BinaryIO, _Watched(stream, file.name, size))
+        yield stream
+        return
+    label = printable(file.name)
+    with click.progressbar(length=size, label=label, file=sys.stderr) as bar:
+        yield cast(BinaryIO, _Watched(stream, bar.update))
 
 
 class _Watched:
     """The two ways in which captures are read; each moves the bar."""
 
-    def __init__(self, stream: BinaryIO, name: str, size: int) -> None:
+    def __init__(self, stream: BinaryIO, moved: Callable[[int], None]) -> None:
         self._stream = stream
-        label = printable(name)
-        self._bar = click.progressbar(length=size, label=label, file=sys.stderr)
+        self._moved = moved
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
@@ -139,8 +144,3 @@ class _Watched:
         count: int = self._stream.readinto(space)  # type: ignore[attr-defined]
         self._moved(count)
         return count
-
-    def _moved(self, count: int) -> None:
-        self._bar.update(count)
-        if not count:
-            self._bar.render_finish()

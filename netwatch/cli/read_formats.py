@@ -87,7 +87,7 @@ def _flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for key, value in line.items():
         if key == "certificate" and value is None:
-            value = dict.fromkeys(_CERTIFICATE)
+            value = _NO_CERTIFICATE
         if isinstance(value, Mapping):
             cells |= _flat(value, f"{prefix}{key}_")
         elif isinstance(value, list):
@@ -97,7 +97,10 @@ def _flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return cells
 
 
-_CERTIFICATE = ("subject", "issuer", "not_before", "not_after", "sha256")
+_NO_CERTIFICATE: Mapping[str, Any] = {
+    **dict.fromkeys(("subject", "issuer", "not_before", "not_after", "sha256")),
+    "key": {"type": None, "bits": None},
+}
 
 
 def _item(value: object) -> str:

@@ -14,10 +14,12 @@ from typing import Any
 
 import click
 
+from netwatch.agent.handout import Handout
 from netwatch.agent.loop import Agent
 from netwatch.agent.uplink import Spool, Uplink, poster
 from netwatch.cli.fleet_lab import agents_in_lab, lab_doors
 from netwatch.cli.output import json_option, print_json
+from netwatch.cli.signals import until_signalled
 from netwatch.cli.station import Doors, Station, open_agent, state_folder
 from netwatch.kernel.commands import WITH_PARENT, end_with_parent
 from netwatch.kernel.notify import ALIVE, READY, STOPPING, Pulse, alive_every_s, notify
@@ -27,6 +29,11 @@ from netwatch.settings import Settings, load
 STATE = click.option("--state", metavar="DIR", help="Where state is kept.")
 LISTEN = click.option("--listen", metavar="A:P", help="Address and port of page and API.")
 CAPTURE = click.option("--capture", type=click.Choice(["auto", "tcx", "clsact", "conntrack"]))
+ENFORCE = click.option(
+    "--enforce/--observe",
+    default=None,
+    help="Give the controller's policies force here; or, the default, touch no rule.",
+)
 HOST = click.option("--host", metavar="NAME", help="The name of this host in every identity.")
 
 
@@ -35,6 +42,7 @@ HOST = click.option("--host", metavar="NAME", help="The name of this host in eve
 @STATE
 @CAPTURE
 @HOST
+@ENFORCE
 @json_option
 def up(as_json: bool, **flags: Any) -> None:
     """Watch this host: agent, controller and map in one process.
@@ -57,8 +65,7 @@ def running(settings: Settings) -> Iterator[tuple[Station, list[Pulse]]]:
             with agents_in_lab(station, settings):
                 yield station, [station.pulse]
         else:
-            own = open_agent(settings, station.controller.ingest)
-            with in_thread(own) as pulse:
+            with in_thread(station.agent(settings)) as pulse:
                 yield station, [station.pulse, pulse]
     finally:
         station.close()
@@ -80,6 +87,7 @@ def greet(station: Station, *, as_json: bool) -> None:
 @STATE
 @CAPTURE
 @HOST
+@ENFORCE
 def agent(**flags: Any) -> None:
     """Watch this host and report to a controller."""
     if WITH_PARENT in os.environ:
@@ -92,13 +100,21 @@ def agent(**flags: Any) -> None:
             f"an agent needs to know its controller: {names} is not set",
             "netwatch controller --enrol HOST prints all three",
         )
-    post = poster(settings.controller, pin=settings.controller_pin, token=settings.agent_token)
-    spool = Spool(state_folder(settings) / "spool", limit=settings.spool_bytes)
+    folder = state_folder(settings)
+    handout = Handout(folder, enforce=settings.enforce)
+    post = poster(
+        settings.controller,
+        pin=settings.controller_pin,
+        token=settings.agent_token,
+        holds=handout.holds,
+        told=handout.take,
+    )
+    spool = Spool(folder / "spool", limit=settings.spool_bytes)
     uplink = Uplink(post, spool)
     try:
         with (
             until_signalled() as stop,
-            in_thread(open_agent(settings, uplink, uplink.losses)) as pulse,
+            in_thread(open_agent(settings, uplink, handout, uplink.losses)) as pulse,
         ):
             _wait(stop, [pulse])
     finally:
@@ -164,22 +180,6 @@ def in_thread(agent: Agent) -> Iterator[Pulse]:
         agent.close()
     if failures:
         raise failures[0]
-
-
-@contextlib.contextmanager
-def until_signalled() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, instead of ending the process."""
-    stop = threading.Event()
-
-    def end(_number: int, _frame: object) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait(stop: threading.Event, pulses: Sequence[Pulse]) -> None:

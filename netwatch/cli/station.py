@@ -13,19 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from netwatch.agent.attribution import Attribution
 from netwatch.agent.denials import Ear
+from netwatch.agent.handout import Handout
+from netwatch.agent.learned import LearnedNames
 from netwatch.agent.loop import Agent, Uplink
+from netwatch.agent.processes import Processes
+from netwatch.agent.proof import Prover
 from netwatch.agent.watchman import Watchman
+from netwatch.agent.ways import Ways
 from netwatch.api.agents import MAX_REPORT, create_agents_app
 from netwatch.api.app import create_app
 from netwatch.api.certificate import identity
 from netwatch.api.server import AGENT_THREADS, Listener, listen_on, names_for
 from netwatch.capture.open import open_sensor
 from netwatch.controller.service import Controller
+from netwatch.discover.links import name_of_link
 from netwatch.discover.sources import find_source
+from netwatch.discover.tunnels import by_routes, read_links
+from netwatch.enforce import probed
+from netwatch.enforce.probed import Record
 from netwatch.kernel.namespaces import inside
 from netwatch.kernel.notify import Pulse
 from netwatch.model.errors import NetwatchError
+from netwatch.model.report import Report
 from netwatch.settings import Settings
 
 TICK_S = 1.0
@@ -81,6 +92,16 @@ class Station:
         self.controller.close()
         self._url_file.unlink(missing_ok=True)
 
+    def agent(self, settings: Settings) -> Agent:
+        """An agent of this host that reports straight into this controller."""
+        handout = Handout(state_folder(settings), enforce=settings.enforce)
+
+        def uplink(report: Report) -> None:
+            self.controller.ingest(report)
+            handout.take(self.controller.policies.wanted(handout.holds()))
+
+        return open_agent(settings, uplink, handout)
+
     def _open(self, doors: Doors, folder: Path) -> None:
         own = identity(folder, now=time.time_ns())
         bound = inside(doors.namespace, lambda: listen_on(doors.listen))
@@ -103,11 +124,18 @@ class Station:
             self.pulse.beat()
 
 
-def open_agent(settings: Settings, uplink: Uplink, losses: Losses = lambda: ()) -> Agent:
+def open_agent(
+    settings: Settings, uplink: Uplink, handout: Handout, losses: Losses = lambda: ()
+) -> Agent:
     """An agent of this network namespace, started: it has found its workloads and attached."""
     source = find_source(settings)
     sensor = open_sensor(method=settings.capture)
-    watchman = Watchman()
+    watchman = Watchman(handout)
+    record = Record(probed.place())
+    name = source.snapshot().host
+    prover = Prover(
+        watchman.documents, state_folder(settings), name, record, canary_s=settings.canary
+    )
     agent = Agent(
         source,
         sensor,
@@ -115,7 +143,10 @@ def open_agent(settings: Settings, uplink: Uplink, losses: Losses = lambda: ()) 
         watchman,
         interval_s=settings.interval,
         more_losses=losses,
-        ear=Ear(watchman.documents),
+        ear=Ear(watchman.documents, record),
+        attribution=Attribution(Processes(), LearnedNames(), own=os.getpid()),
+        ways=Ways(read_links, by_routes, name_of_link),
+        prover=prover,
     )
     try:
         agent.start(time.time_ns())

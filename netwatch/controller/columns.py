@@ -16,13 +16,37 @@ import msgspec
 import numpy as np
 
 from netwatch.controller.records import FlowQuery
+from netwatch.dissect.dns import host_name
 from netwatch.model.errors import UsageError
-from netwatch.model.flow import Encryption, Endpoint, Flow, Tunnel
+from netwatch.model.flow import Encryption, Endpoint, Flow, Process, Tunnel
+from netwatch.model.link import Link
 
 NO_PORT = -1
+NAMERS = ("sni", "http", "dns")  # who may name a server outside; groups are added when asked for
 _ENCRYPTION = ("unknown", "encrypted", "unknown", "plaintext")  # by rank, see history.py
-_details = msgspec.json.Decoder(tuple[Encryption, tuple[int, ...], tuple[Tunnel, ...]])
 _encoder = msgspec.json.Encoder()
+
+# By rank: an edge is as good as the worst of its flows, so `max` finds it. Never reordered.
+LINKS = (
+    *("proven wireguard", "proven ipsec", "proven overlay"),
+    *("claimed wireguard", "claimed ipsec", "claimed overlay"),
+    *("unknown", "none"),
+)
+
+
+class _Details(msgspec.Struct, array_like=True, frozen=True):
+    """What only single flows keep. New fields come last: rows of older versions lack them."""
+
+    encryption: Encryption
+    vlan: tuple[int, ...] = ()
+    tunnel: tuple[Tunnel, ...] = ()
+    client_process: Process | None = None
+    server_process: Process | None = None
+    link: Link | None = None
+    server_name: tuple[str, str] | None = None
+
+
+_details = msgspec.json.Decoder(_Details)
 
 CONVERSATIONS = """
 select connection, any_value(source), any_value(destination), any_value(protocol),
@@ -71,6 +95,8 @@ class Half:
     states: tuple[str, ...]
     verdict: str | None
     staged: str | None
+    link: str | None = None
+    name: tuple[str, str] | None = None
 
 
 def _texts(values: Sequence[str | None]) -> Any:
@@ -127,11 +153,48 @@ def from_flows(named: Sequence[Named], *, host: str, latest: int) -> dict[str, A
         "details": _texts([_detail(f) for f in flows]),
         "verdict": _texts([f.verdict for f in flows]),
         "staged": _texts([f.staged for f in flows]),
+        "link": _ranks([f.link for f in flows]),
+        "name": _texts([_told_name(f.server) for f in flows]),
     }
 
 
 def _detail(flow: Flow) -> str:
-    return _encoder.encode((flow.encryption, flow.vlan, flow.tunnel)).decode()
+    server = flow.server
+    return _encoder.encode(
+        _Details(
+            flow.encryption,
+            flow.vlan,
+            flow.tunnel,
+            flow.client.process,
+            server.process,
+            flow.link,
+            _called(server),
+        )
+    ).decode()
+
+
+def _ranks(links: Sequence[Link | None]) -> Any:
+    """Ranks in LINKS; no link is null. A word that is none of ours is `unknown`."""
+    none = LINKS.index("unknown")
+    known = {text: rank for rank, text in enumerate(LINKS)}
+    found = [known.get(_told(link), none) if link else 0 for link in links]
+    return np.ma.masked_array(found, mask=[link is None for link in links], dtype=np.int8)
+
+
+def _told(link: Link) -> str:
+    return f"{link.status} {link.kind}" if link.kind else link.status
+
+
+def _called(end: Endpoint) -> tuple[str, str] | None:
+    """Its name and who said so, if it is a name and one of those who may: agents may lie."""
+    name = host_name(end.name)
+    return (name, end.named_by) if name and end.named_by in NAMERS else None
+
+
+def _told_name(end: Endpoint) -> str | None:
+    """`dns api.example.com`: the source first, which has no space in it."""
+    called = _called(end)
+    return f"{called[1]} {called[0]}" if called else None
 
 
 def half(row: Sequence[Any]) -> Half:
@@ -160,6 +223,8 @@ def half(row: Sequence[Any]) -> Half:
         states=states,
         verdict=row[16],
         staged=row[17],
+        link=None if row[18] is None else LINKS[row[18]],
+        name=_name(row[19]),
     )
 
 
@@ -171,19 +236,30 @@ def _kinds(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(sorted(set(column) - {""})) for column in found)[:3]
 
 
+def _name(text: str | None) -> tuple[str, str] | None:
+    """(name, who named it)."""
+    if text is None:
+        return None
+    by, _, name = text.partition(" ")
+    return name, by
+
+
 def _port(number: int) -> int | None:
     return None if number == NO_PORT else number
 
 
 def flow_of(row: Sequence[Any]) -> Flow:
     """A row of CONVERSATIONS as a flow."""
-    encryption, vlan, tunnel = _details.decode(row[24])
+    details = _details.decode(row[24])
+    name, named_by = details.server_name or (None, None)
     original = None
     if row[10] is not None:
         original = Endpoint(row[10], _port(row[11]))
     return Flow(
-        client=Endpoint(row[6], _port(row[7]), _workload(row[1])),
-        server=Endpoint(row[8], _port(row[9]), _workload(row[2])),
+        client=Endpoint(row[6], _port(row[7]), _workload(row[1]), details.client_process),
+        server=Endpoint(
+            row[8], _port(row[9]), _workload(row[2]), details.server_process, name, named_by
+        ),
         protocol=row[3],
         host=row[4],
         reporter=row[5],
@@ -200,11 +276,29 @@ def flow_of(row: Sequence[Any]) -> Flow:
         state=row[21],
         application=row[22],
         direction=row[23],
-        encryption=encryption,
-        vlan=vlan,
-        tunnel=tunnel,
+        encryption=details.encryption,
+        vlan=details.vlan,
+        tunnel=details.tunnel,
         verdict=row[25],
         staged=row[26],
+        link=details.link,
+    )
+
+
+def alike_of(row: Sequence[Any]) -> Flow:
+    """A row of statements.ALIKE as one flow that stands for all that are alike."""
+    return Flow(
+        client=Endpoint(row[1], None, _workload(row[0])),
+        server=Endpoint(row[3], _port(row[5]), _workload(row[2])),
+        protocol=row[4],
+        reporter=row[6],
+        state=row[7],
+        direction=row[8],
+        encryption=Encryption(row[9]),
+        verdict=row[10],
+        first_seen=row[11],
+        last_seen=row[12],
+        connections=int(row[13]),
     )
 
 

@@ -13,7 +13,9 @@ from dataclasses import replace
 from netwatch.controller import webhook
 from netwatch.controller.records import Delivery, Receiver
 from netwatch.controller.store import Store
+from netwatch.model.errors import InvalidDocument
 from netwatch.model.times import SECOND
+from netwatch.settings import Settings
 
 # The example schedule of the Standard Webhooks specification, in seconds after each failed try.
 SCHEDULE_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -21,6 +23,7 @@ JITTER = 0.1  # of each pause, so that many receivers that failed together do no
 BATCH = 20  # messages to one receiver before its thread ends; the next tick starts another
 LONGEST_PAUSE_S = 86_400.0
 RECEIVERS_LIMIT = 32
+FROM_SETTINGS = "settings"  # id of the receiver that the settings name
 
 
 class Dispatcher:
@@ -107,3 +110,18 @@ def after_try(delivery: Delivery, answer: webhook.Answer, now: int, *, random: f
         pause_s = max(pause_s, min(answer.retry_after_s, LONGEST_PAUSE_S))
     due = now + int(pause_s * SECOND)
     return replace(delivery, attempts=attempts, due=due, problem=problem)
+
+
+def keep_receiver_of(settings: Settings, store: Store, *, now: int) -> None:
+    """The receiver that the settings name, if any, made once; raises InvalidDocument."""
+    url, allow_private = settings.webhook_url, settings.webhook_allow_private
+    if not url:
+        return
+    old = next((r for r in store.receivers() if r.id == FROM_SETTINGS), None)
+    secret = settings.webhook_secret or (old.secret if old else webhook.make_secret())
+    try:
+        webhook.check(url, allow_private=allow_private, secret=secret)
+    except InvalidDocument as error:
+        raise InvalidDocument(f"webhook_url: {error.message}", error.hint) from None
+    created = old.created if old else now
+    store.save_receiver(Receiver(FROM_SETTINGS, url, allow_private, created, secret=secret))

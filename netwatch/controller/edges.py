@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from netwatch.controller.columns import Half
+from netwatch.controller.columns import LINKS, Half
 from netwatch.controller.fleet import peer_of
+from netwatch.graph.external import Groups
 from netwatch.model.edge import Edge, Peer
+from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.workload import Workload
 
+_NO_GROUPS = Groups()
 _Key = tuple[str, str, str, int | None]
 
 
-def edges_of(halves: Iterable[Half], known: Mapping[str, Workload]) -> tuple[Edge, ...]:
-    """Edges by id. `known` are all workloads by identity, those that went included.
+def edges_of(
+    halves: Iterable[Half], known: Mapping[str, Workload], groups: Groups = _NO_GROUPS
+) -> tuple[Edge, ...]:
+    """Edges by id. `known` are all workloads by identity, those that went included; `groups` name
+    what lies outside, where no conversation told a name.
 
     Figures are the client side's where it reported, else the server's (semantics section 6).
     Plaintext that either side proved is plaintext; what either host denied was denied.
@@ -30,8 +37,10 @@ def edges_of(halves: Iterable[Half], known: Mapping[str, Workload]) -> tuple[Edg
             continue
         for id in (source, destination):
             if id not in peers:
-                peers[id] = peer_of(id, known)
-        edges.append(_edge(both, peers[source], peers[destination], known.get(destination)))
+                peers[id] = _grouped(peer_of(id, known), groups)
+        edges.append(
+            _edge(both, peers[source], _named(both, peers[destination]), known.get(destination))
+        )
     return tuple(sorted(edges, key=lambda edge: edge.id))
 
 
@@ -74,4 +83,39 @@ def _edge(
         verdict="deny" if other.verdict == "deny" else half.verdict or other.verdict,
         staged="deny" if other.staged == "deny" else half.staged or other.staged,
         documented=documented.source if documented else None,
+        link=_link(half, other),
     )
+
+
+def grouped(flow: Flow, groups: Groups) -> Flow:
+    """The flow, its ends outside named by the group they are in where nobody named them."""
+    ends = [_end(end, groups) for end in (flow.client, flow.server)]
+    return (
+        flow
+        if ends == [flow.client, flow.server]
+        else replace(flow, client=ends[0], server=ends[1])
+    )
+
+
+def _end(end: Endpoint, groups: Groups) -> Endpoint:
+    name = None if end.workload or end.name else groups.name(end.address)
+    return replace(end, name=name, named_by="cidr") if name else end
+
+
+def _grouped(peer: Peer, groups: Groups) -> Peer:
+    name = groups.name(peer.name) if peer.kind == "external" else None
+    return replace(peer, known_as=name, named_by="cidr") if name else peer
+
+
+def _named(both: Mapping[str, Half], peer: Peer) -> Peer:
+    """A name that was told in or before the conversation says more than the group it is in."""
+    if peer.kind != "external":
+        return peer
+    told = next((half.name for half in both.values() if half.name), None)
+    return replace(peer, known_as=told[0], named_by=told[1]) if told else peer
+
+
+def _link(half: Half, other: Half) -> str | None:
+    """The worse of what the two hosts say of their own way out; None if neither does."""
+    told = [side.link for side in (half, other) if side.link is not None]
+    return max(told, key=LINKS.index, default=None)

@@ -17,6 +17,7 @@ from netwatch.controller.denials import Denials
 from netwatch.model.edge import Peer
 from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.host import HostState
+from netwatch.model.learned import LearnedName
 from netwatch.model.report import Report
 from netwatch.model.workload import PublishedPort, Workload
 from netwatch.wire import BadReport
@@ -26,6 +27,9 @@ FLOWS_LIMIT = 200_000
 WORKLOADS_LIMIT = 10_000
 LOSSES_LIMIT = 100
 KNOWN_LIMIT = 100_000
+REPORTED_NAMES_LIMIT = 10_000
+NAMES_LIMIT = 200_000
+TUNNELS_LIMIT = 50_000
 _ANY = ("", "0.0.0.0", "::")
 
 
@@ -39,6 +43,10 @@ def check(report: Report) -> None:
         ("flows", len(report.flows), FLOWS_LIMIT),
         ("workloads", len(report.workloads), WORKLOADS_LIMIT),
         ("losses", len(report.losses), LOSSES_LIMIT),
+        ("names", len(report.names), REPORTED_NAMES_LIMIT),
+        ("WireGuard interfaces", len(report.links.wireguard), TUNNELS_LIMIT),
+        ("IPsec states", len(report.links.associations), TUNNELS_LIMIT),
+        ("IPsec policies", len(report.links.policies), TUNNELS_LIMIT),
     )
     for what, size, limit in sizes:
         if size > limit:
@@ -65,6 +73,7 @@ class Fleet:
     known: dict[str, Workload] = field(default_factory=dict)
     present: dict[str, tuple[Workload, ...]] = field(default_factory=dict)
     denials: Denials = field(default_factory=Denials)
+    names: dict[tuple[str, str | None, str, str], LearnedName] = field(default_factory=dict)
     _ended: dict[str, int] = field(default_factory=dict)
     _index: _Index = field(default_factory=lambda: _Index())
 
@@ -88,6 +97,7 @@ class Fleet:
     def learn(self, report: Report, now: int) -> Learned:
         """Takes a report's state, unless one that ended later was here: that of a spool is old."""
         self.denials.learn(report)
+        self._learn_names(report)
         host = self.hosts.get(report.host, HostState(host=report.host))
         first = host.first_report if host.first_report is not None else now
         if report.ended < self._ended.get(report.host, 0):
@@ -108,6 +118,7 @@ class Fleet:
             interval=max(0, report.ended - report.started),
             workloads=len(report.workloads),
             addresses=report.addresses,
+            links=report.links,
         )
         if not (changed or moved):
             return Learned(False, {})
@@ -118,6 +129,15 @@ class Fleet:
         old, self._index = self._index, _Index.of(self.present, self.hosts.values())
         new = {a for w in report.workloads for a in w.addresses} | set(report.addresses)
         return Learned(changed, self._index.names(new, before=old))
+
+    def _learn_names(self, report: Report) -> None:
+        """The oldest of the fleet go first; what expired is left until there is no room."""
+        for each in report.names:
+            key = (report.host, each.workload, each.name, each.address)
+            self.names.pop(key, None)
+            while len(self.names) >= NAMES_LIMIT:
+                del self.names[next(iter(self.names))]
+            self.names[key] = each
 
     def named(self, flows: Iterable[Flow], reporter: str) -> list[Named]:
         """The flows with the ids of both ends and the port behind a published one."""
@@ -248,7 +268,16 @@ def peer_of(id: str, known: Mapping[str, Workload]) -> Peer:
             return Peer(kind, name, host=name if kind == "host" else None)
     workload = known.get(id)
     if workload is not None:
-        return Peer("workload", workload.name, workload.namespace, workload.host)
+        return Peer(
+            "workload",
+            workload.name,
+            workload.namespace,
+            workload.host,
+            image=workload.image,
+            image_digest=workload.image_digest,
+            project=workload.project,
+            service=workload.service,
+        )
     host, _, rest = id.partition("/")
     namespace, _, name = rest.partition("/")
     return Peer("workload", name, namespace, host)

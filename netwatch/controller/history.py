@@ -18,107 +18,25 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from netwatch.controller import columns
+from netwatch.controller import columns, statements
 from netwatch.controller.columns import Half, Named
+from netwatch.controller.ledger import WINDOW, Ledger
 from netwatch.controller.records import FlowQuery
+from netwatch.controller.statements import FIVE_MINUTES, HOUR
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.report import Report
 from netwatch.model.times import SECOND
 
-FIVE_MINUTES = 300 * SECOND
-HOUR = 3_600 * SECOND
 SETTLE = 60 * SECOND  # a batch is rolled up this long after it came: handshakes are judged by then
 FIVE_MINUTES_KEPT = 7 * 24 * HOUR
 HOURS_KEPT = 400 * 24 * HOUR
-WINDOW = 4_096  # sequence numbers remembered per boot; an hour of reports each second
 BOOTS_KEPT = 30 * 24 * HOUR
 MEMORY = "512MB"
+SHRINK_ABOVE, SHRINK_TO = 0.9, 0.75  # shares of the limit: room for what comes until the next look
+SHRINK_ROUNDS = 8
 ROWS_LIMIT = 1_000
-_END = 2**62 // FIVE_MINUTES * FIVE_MINUTES  # later than any time, and the end of a bucket
-
-_KEY = "source, destination, protocol, port"
-_COLUMNS = f"""bucket, side, {_KEY}, original_port, connections, packets, bytes, first_seen,
-    last_seen, encryption, proven, seen, kinds, verdict, staged"""
-
-# A sum is wider than a column. Only a lying agent reaches the end of one; it stops there.
-_SATURATED = _COLUMNS.replace(
-    "connections, packets, bytes,",
-    ", ".join(f"least({name}, {2**62})" for name in ("connections", "packets", "bytes")) + ",",
-).replace("kinds,", "array_to_string(list_distinct(string_split(kinds, chr(30))), chr(30)),")
-
-_ROLLUP = """(
-    bucket bigint not null, side varchar not null, source varchar not null,
-    destination varchar not null, protocol varchar not null, port integer not null,
-    original_port integer not null, connections bigint not null, packets bigint not null,
-    bytes bigint not null, first_seen bigint not null, last_seen bigint not null,
-    encryption tinyint not null, proven boolean not null, seen boolean not null,
-    kinds varchar not null, verdict varchar, staged varchar)"""
-
-_SCHEMA = f"""
-create table if not exists flows (
-    batch bigint not null, connection ubigint not null, seen bigint not null,
-    first_seen bigint not null, source varchar not null, destination varchar not null,
-    protocol varchar not null, port integer not null, host varchar not null,
-    reporter varchar not null, client_address varchar not null, client_port integer not null,
-    server_address varchar not null, server_port integer not null, original_address varchar,
-    original_port integer not null, client_packets bigint not null, server_packets bigint not null,
-    client_bytes bigint not null, server_bytes bigint not null, client_payload bigint not null,
-    server_payload bigint not null, connections bigint not null, state varchar not null,
-    application varchar, direction varchar not null, encryption varchar not null, version varchar,
-    details varchar, verdict varchar, staged varchar);
-create table if not exists five_minutes {_ROLLUP};
-create table if not exists hours {_ROLLUP};
-create table if not exists reports (
-    host varchar not null, boot varchar not null, sequence bigint not null, batch bigint not null,
-    received bigint not null);
-create table if not exists losses (
-    host varchar not null, reason varchar not null, count hugeint not null,
-    primary key (host, reason));
-create table if not exists marks (name varchar primary key, value bigint not null);
-"""
-
-# One row per key from single deltas. A delta that could not be judged takes the judgement of its
-# connection if a later one had it; 2 is "payload, and nobody knows", 0 "no payload at all".
-# `kinds` are (state, application, version) triples as text: arrays made it three times as slow.
-_FROM_FLOWS = """
-with part as (select * from flows where {where}),
-known as (
-    select connection, max(case encryption when 'plaintext' then 3 else 1 end) as rank
-    from flows
-    where encryption <> 'unknown'
-      and connection in (select connection from part where encryption = 'unknown')
-      and seen >= (select min(seen) from part)
-      and seen <= (select max(seen) from part) + 120000000000
-    group by connection),
-judged as (
-    select part.*, known.rank as rank,
-        state in ('established', 'reset') as answered
-    from part left join known using (connection))
-select {bucket} as bucket, if(reporter = 'server', 'server', 'client') as side,
-    source, destination, protocol, port, max(original_port) as original_port,
-    sum(connections) as connections, sum(client_packets + server_packets) as packets,
-    sum(client_bytes + server_bytes) as bytes, min(first_seen) as first_seen,
-    max(judged.seen) as last_seen,
-    max(case when encryption = 'plaintext' then 3 when encryption = 'encrypted' then 1
-        when rank is not null then rank
-        when client_payload + server_payload > 0 then 2 else 0 end)::tinyint as encryption,
-    bool_or(direction = 'seen' and answered) as proven, bool_or(direction = 'seen') as seen,
-    string_agg(distinct concat(state, chr(31), application, chr(31), version), chr(30)) as kinds,
-    arg_max(verdict, judged.seen) as verdict, arg_max(staged, judged.seen) as staged
-from judged group by 1, 2, 3, 4, 5, 6
-"""
-
-# By position: a name would mean the bucket of the rows that come in, not the one that goes out.
-_MERGE = """
-select {bucket} as bucket, side, source, destination, protocol, port,
-    max(original_port) as original_port, sum(connections) as connections,
-    sum(packets) as packets, sum(bytes) as bytes, min(first_seen) as first_seen,
-    max(last_seen) as last_seen, max(encryption) as encryption, bool_or(proven) as proven,
-    bool_or(seen) as seen, string_agg(distinct kinds, chr(30)) as kinds,
-    arg_max(verdict, last_seen) as verdict, arg_max(staged, last_seen) as staged
-from ({rows}) as pieces group by 1, 2, 3, 4, 5, 6
-"""
+ALIKE_LIMIT = 2_000_000  # two for each call that a replay can hold
 
 
 class History:
@@ -135,13 +53,14 @@ class History:
                 "is another netwatch using this folder?",
                 code="state-in-use",
             ) from None
-        self._connection.execute(_SCHEMA)
+        self._connection.execute(statements.SCHEMA)
+        self._connection.execute(statements.ADDED)
         self._lock = threading.Lock()
         with self._read() as cursor:
             self._rolled = _first(cursor, "select value from marks where name = 'rolled'") or 0
             newest = _first(cursor, "select max(batch) from reports") or 0
             self._batch = max(newest, self._rolled)
-            self._known = _Ledger(
+            self._known = Ledger(
                 cursor.execute("select host, boot, sequence from reports").fetchall()
             )
 
@@ -180,9 +99,17 @@ class History:
         with self._lock:
             return self._known.has(report.host, report.boot, report.sequence)
 
-    def append(self, report: Report, flows: Sequence[Named], now: int) -> bool:
+    def append(
+        self,
+        report: Report,
+        flows: Sequence[Named],
+        now: int,
+        *,
+        losses: Sequence[tuple[str, int]] = (),
+    ) -> bool:
         """Counts the report in one durable transaction; False if it was counted before.
 
+        `losses` are what the controller finds to be missing, beside what the report says itself.
         Raises OverflowError or ValueError, with nothing counted, for numbers no counter has.
         """
         rows = columns.from_flows(flows, host=report.host, latest=now + FIVE_MINUTES)
@@ -205,18 +132,19 @@ class History:
                     "insert into reports values (?, ?, ?, ?, ?)",
                     [report.host, report.boot, report.sequence, batch, now],
                 )
-                for reason, count in report.losses:
-                    cursor.execute(
-                        "insert into losses values (?, ?, ?) on conflict (host, reason) "
-                        "do update set count = count + excluded.count",
-                        [report.host, reason, count],
-                    )
+                for reason, count in (*report.losses, *losses):
+                    cursor.execute(statements.LOST, [report.host, reason, count])
             self._batch = batch
             self._known.add(report.host, report.boot, report.sequence)
         return True
 
+    def lose(self, host: str, reason: str, count: int) -> None:
+        """Counts what was lost without a report that says so."""
+        with self._lock, self._write() as cursor:
+            cursor.execute(statements.LOST, [host, reason, count])
+
     def losses(self) -> dict[str, dict[str, int]]:
-        """Totals by host and reason."""
+        """Totals by host and reason; the host is empty where a loss is no single host's."""
         found: dict[str, dict[str, int]] = {}
         with self._read() as cursor:
             query = "select host, reason, count from losses order by all"
@@ -247,14 +175,16 @@ class History:
         with self._read() as cursor:
             cursor.begin()  # one view of all three tables: a roll-up meanwhile moves nothing
             marks = dict(cursor.execute("select name, value from marks").fetchall())
-            pieces = _pieces(
+            pieces = statements.pieces(
                 since,
                 until,
                 rolled=marks.get("rolled", 0),
                 exact_from=max(marks.get("purged", 0), marks.get("folded", 0)),
             )
-            rows = " union all ".join(f"select {_COLUMNS} from ({piece})" for piece in pieces)
-            found = cursor.execute(_MERGE.format(bucket="0", rows=rows)).fetchall()
+            rows = " union all ".join(
+                f"select {statements.COLUMNS} from ({piece})" for piece in pieces
+            )
+            found = cursor.execute(statements.MERGE.format(bucket="0", rows=rows)).fetchall()
             cursor.commit()
         return [columns.half(row) for row in found]
 
@@ -281,6 +211,18 @@ class History:
         last = page[-1]
         return flows, f"{last[1]}-{last[0]}" if len(found) > limit else None
 
+    def alike(self, since: int | None, until: int | None) -> tuple[list[Flow], int]:
+        """All conversations of [since, until), those put together that a replay judges alike.
+
+        Beyond ALIKE_LIMIT flows the rest is left out; the second value counts its connections.
+        """
+        start, end = since or 0, 2**62 if until is None else until
+        with self._read() as cursor:
+            cursor.execute(statements.ALIKE, [start, end])
+            rows = cursor.fetchmany(ALIKE_LIMIT)
+            left = sum(int(row[13]) for row in iter(cursor.fetchone, None))
+        return [columns.alike_of(row) for row in rows], left
+
     # upkeep
 
     def roll_up(self, now: int) -> None:
@@ -291,8 +233,10 @@ class History:
             if newest is not None and newest > self._rolled:
                 where = f"batch > {self._rolled} and batch <= {newest}"
                 bucket = f"judged.seen - judged.seen % {FIVE_MINUTES}"
-                rows = _FROM_FLOWS.format(where=where, bucket=bucket)
-                cursor.execute(f"insert into five_minutes select {_SATURATED} from ({rows})")
+                rows = statements.FROM_FLOWS.format(where=where, bucket=bucket)
+                cursor.execute(
+                    f"insert into five_minutes select {statements.SATURATED} from ({rows})"
+                )
                 cursor.execute("insert or replace into marks values ('rolled', ?)", [newest])
             else:
                 newest = self._rolled
@@ -300,10 +244,10 @@ class History:
             old -= old % HOUR
             moved = f"select * from five_minutes where bucket < {old}"
             if _first(cursor, f"select count(*) from ({moved})"):
-                rows = _MERGE.format(bucket=f"bucket - bucket % {HOUR}", rows=moved)
-                cursor.execute(f"insert into hours select {_SATURATED} from ({rows})")
+                rows = statements.MERGE.format(bucket=f"bucket - bucket % {HOUR}", rows=moved)
+                cursor.execute(f"insert into hours select {statements.SATURATED} from ({rows})")
                 cursor.execute(f"delete from five_minutes where bucket < {old}")
-                cursor.execute("insert or replace into marks values ('folded', ?)", [old])
+                cursor.execute(statements.MARK, ["folded", old])
         self._rolled = newest
 
     def purge(self, now: int, *, retention_hours: float) -> None:
@@ -313,7 +257,7 @@ class History:
             cursor.execute(
                 "delete from flows where seen < ? and batch <= ?", [oldest, self._rolled]
             )
-            cursor.execute("insert or replace into marks values ('purged', ?)", [oldest])
+            cursor.execute(statements.MARK, ["purged", oldest])
             cursor.execute("delete from hours where bucket < ?", [now - HOURS_KEPT])
             cursor.execute(
                 "delete from reports using (select host, boot, max(sequence) as last, "
@@ -322,6 +266,50 @@ class History:
                 "and (sequence <= newest.last - ? or newest.heard < ?)",
                 [self._rolled, WINDOW, now - BOOTS_KEPT],
             )
+
+    def shrink(self, limit: int) -> int:
+        """Drops the oldest until the file holds less than `limit` bytes; how many rows went.
+
+        Single flows go before sums of them, by host counted as losses. What was not rolled up yet
+        stays. The file itself may keep its size, and fills its free room before it grows.
+        """
+        dropped = 0
+        with self._lock:
+            for _ in range(SHRINK_ROUNDS):
+                used = self._used()
+                if used <= limit * SHRINK_ABOVE:
+                    break
+                went = self._drop_oldest(1 - SHRINK_TO * limit / used)
+                if not went:
+                    break
+                dropped += went
+        return dropped
+
+    def _used(self) -> int:
+        """Bytes of the file in use, its log included, after a checkpoint where one is possible."""
+        with self._read() as cursor:
+            with contextlib.suppress(duckdb.TransactionException):  # somebody is reading
+                cursor.execute("checkpoint")
+            return _first(cursor, statements.USED) or 0
+
+    def _drop_oldest(self, share: float) -> int:
+        """Rows of the table that keeps most detail and is not empty; 0 if none is left."""
+        for table, time, reason, host in statements.BY_DETAIL:
+            old = f"{table} where batch <= {self._rolled}" if table == "flows" else table
+            with self._write() as cursor:
+                cut = _first(cursor, f"select quantile_disc({time}, ?) from {old}", [share])
+                if cut is None:
+                    continue
+                where = f"{time} <= {cut}" + (f" and batch <= {self._rolled}" * (table == "flows"))
+                query = f"select {host}, count(*) from {table} where {where} group by all"
+                lost = cursor.execute(query).fetchall()
+                cursor.execute(f"delete from {table} where {where}")
+                for name, count in lost:
+                    cursor.execute(statements.LOST, [name, reason, count])
+                if table == "flows":
+                    cursor.execute(statements.MARK, ["purged", cut + 1])
+            return sum(count for _, count in lost)
+        return 0
 
 
 def _failed(error: duckdb.Error) -> NetwatchError:
@@ -332,58 +320,8 @@ def _failed(error: duckdb.Error) -> NetwatchError:
     )
 
 
-class _Ledger:
-    """Which reports were counted: the last WINDOW of each boot one by one, all before as known."""
-
-    def __init__(self, rows: Sequence[tuple[str, str, int]]) -> None:
-        self._seen: dict[tuple[str, str], set[int]] = {}
-        self._last: dict[tuple[str, str], int] = {}
-        for host, boot, sequence in rows:
-            self.add(host, boot, sequence)
-
-    def has(self, host: str, boot: str, sequence: int) -> bool:
-        key = (host, boot)
-        if key not in self._last:
-            return False
-        return sequence in self._seen[key] or sequence <= self._last[key] - WINDOW
-
-    def add(self, host: str, boot: str, sequence: int) -> None:
-        key = (host, boot)
-        seen = self._seen.setdefault(key, set())
-        seen.add(sequence)
-        last = self._last[key] = max(sequence, self._last.get(key, sequence))
-        if len(seen) > 2 * WINDOW:
-            self._seen[key] = {number for number in seen if number > last - WINDOW}
-
-
 def _first(
     cursor: duckdb.DuckDBPyConnection, query: str, values: Sequence[Any] = ()
 ) -> int | None:
     row = cursor.execute(query, list(values)).fetchone()
     return None if row is None or row[0] is None else int(row[0])
-
-
-def _pieces(since: int | None, until: int | None, *, rolled: int, exact_from: int) -> list[str]:
-    """Queries that together hold every delta of [since, until) once. Only numbers go into them.
-
-    Whole buckets come from the roll-ups. The ragged ends come from single flows where these are
-    complete (`exact_from` on); before it, the bucket that the end falls in is taken whole.
-    """
-    start = 0 if since is None else int(since)
-    end = _END if until is None else int(until)
-    lower, upper = start - start % FIVE_MINUTES, end - end % FIVE_MINUTES
-    if start > lower and start >= exact_from:
-        lower += FIVE_MINUTES
-    if end > upper and upper < exact_from:
-        upper += FIVE_MINUTES
-    ragged = (
-        f"batch <= {rolled} and ((seen >= {start} and seen < {min(lower, end)}) "
-        f"or (seen >= {max(upper, start)} and seen < {end}))"
-    )
-    newer = f"batch > {rolled} and seen >= {start} and seen < {end}"
-    wheres = [newer] if (lower, upper) == (start, end) else [newer, ragged]
-    return [
-        f"select * from hours where bucket < {end} and bucket + {HOUR} > {start}",
-        f"select * from five_minutes where bucket >= {lower} and bucket < {upper}",
-        *(_FROM_FLOWS.format(where=where, bucket="0") for where in wheres),
-    ]

@@ -69,16 +69,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicySet:
-    """The documents in force, as text, and who set them when. `version` counts up from 1."""
-
-    version: int
-    text: str
-    author: str
-    created: int
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
     """`counter` rises with every report and alert; `timed_out` says that it did not."""
 

@@ -19,19 +19,22 @@ from pathlib import Path
 from netwatch import detect
 from netwatch.controller import alerts as life
 from netwatch.controller import webhook
-from netwatch.controller.delivery import RECEIVERS_LIMIT, Dispatcher
-from netwatch.controller.edges import edges_of
+from netwatch.controller.delivery import RECEIVERS_LIMIT, Dispatcher, keep_receiver_of
+from netwatch.controller.edges import edges_of, grouped
 from netwatch.controller.fleet import HOST_NAME, Fleet, check
 from netwatch.controller.folder import guard, kept_token
 from netwatch.controller.history import History
-from netwatch.controller.records import Change, Delivery, FlowQuery, PolicySet, Receiver
+from netwatch.controller.policies import Policies
+from netwatch.controller.records import Change, Delivery, FlowQuery, Receiver
 from netwatch.controller.store import Event, Store, without_secret
 from netwatch.detect.silence import is_silent
+from netwatch.graph.external import parse_groups
 from netwatch.model.edge import Edge
 from netwatch.model.errors import InvalidDocument, NetwatchError, UsageError
 from netwatch.model.finding import Alert, alert_as_json
 from netwatch.model.flow import Flow
 from netwatch.model.host import HostState
+from netwatch.model.learned import LearnedName
 from netwatch.model.report import Report
 from netwatch.model.times import SECOND, rfc3339
 from netwatch.model.workload import Workload
@@ -47,11 +50,13 @@ PURGE_EVERY = 600 * SECOND
 RENAME_BACK = 900 * SECOND  # a peer that gets its name now was the same this long ago
 ALERTS_KEPT = 90 * 24 * 3_600 * SECOND
 LONGEST_WAIT_S = 60.0
-FROM_SETTINGS = "settings"  # id of the receiver that the settings name
 
 
 class Controller:
-    """Owns the folder: state.db (SQLite), history.db (DuckDB), token. One process at a time."""
+    """Owns the folder: state.db (SQLite), history.db (DuckDB), token. One process at a time.
+
+    `policies` are the versions of the fleet's policies.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Controller:
         """
         self._settings = settings
         self._clock = clock
+        self._groups = parse_groups(settings.external)
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._guard = guard(folder)
@@ -90,7 +96,12 @@ class Controller:
         self._dispatcher = Dispatcher(
             self._store, send=send, clock=clock, random=random.Random().random
         )
-        self._receiver_from_settings()
+        self.policies = Policies(self._store.engine, clock=clock, changed=self._announce)
+        try:
+            keep_receiver_of(settings, self._store, now=clock())
+        except InvalidDocument:
+            self.close()
+            raise
 
     def ingest(self, report: Report) -> bool:
         """True: new and now durable. False: a repeat, nothing changed. Raises BadReport.
@@ -123,7 +134,7 @@ class Controller:
     def hosts(self) -> tuple[HostState, ...]:
         """Every host that was enrolled or has reported, by name."""
         losses = self._history.losses()
-        now = self._clock()
+        now, wanted = self._clock(), self.policies.sha256()
         with self._changed:
             known = sorted(self._fleet.hosts.items())
         return tuple(
@@ -131,6 +142,7 @@ class Controller:
                 host,
                 losses=tuple(losses.get(name, {}).items()),
                 silent=is_silent(host, now, listening_since=self._listening_since),
+                wanted=wanted,
             )
             for name, host in known
         )
@@ -146,7 +158,7 @@ class Controller:
         halves = self._history.edges(since, until)
         with self._changed:
             known = dict(self._fleet.known)
-        return edges_of(halves, known)
+        return edges_of(halves, known, self._groups)
 
     def flows(self, query: FlowQuery) -> tuple[tuple[Flow, ...], str | None]:
         """Conversations, newest first, and the cursor of the next page or None.
@@ -154,7 +166,13 @@ class Controller:
         Raises UsageError for a cursor or an edge id that can not be read.
         """
         flows, cursor = self._history.flows(query)
-        return tuple(flows), cursor
+        return tuple(grouped(flow, self._groups) for flow in flows), cursor
+
+    def names(self) -> tuple[LearnedName, ...]:
+        """What hosts learned of names from answers, as far as it has not expired."""
+        now = self._clock()
+        with self._changed:
+            return tuple(each for each in self._fleet.names.values() if each.expires > now)
 
     def losses(self) -> dict[str, int]:
         """What the fleet's captures saw and dropped, in total, by reason."""
@@ -253,16 +271,6 @@ class Controller:
         """Whether this is the person token (compared in constant time)."""
         return hmac.compare_digest(token.encode(errors="replace"), self._token.encode())
 
-    def policies(self) -> PolicySet | None:
-        """The policy documents set last, or None."""
-        return self._store.policies()
-
-    def set_policies(self, text: str, *, author: str) -> PolicySet:
-        """Keeps these documents as a new version. The caller has checked them."""
-        documents = self._store.set_policies(text, author, self._clock())
-        self._announce()
-        return documents
-
     def wait_for_change(self, after: int, timeout_s: float) -> Change:
         """Returns once the counter is above `after`, or after `timeout_s` (at most 60)."""
         with self._changed:
@@ -278,6 +286,7 @@ class Controller:
 
         Called about once a second by the server's thread; does not wait for receivers.
         """
+        self.policies.expire()
         if self._is_due("save", now, SAVE_EVERY):
             with self._changed:
                 hosts = list(self._fleet.hosts.values())
@@ -364,29 +373,6 @@ class Controller:
             f"no open alert has the id {id[:64]!r}",
             "`netwatch alerts` lists those that are open",
             code="not-found",
-        )
-
-    def _receiver_from_settings(self) -> None:
-        url = self._settings.webhook_url
-        if not url:
-            return
-        allow_private = self._settings.webhook_allow_private
-        old = next((r for r in self._store.receivers() if r.id == FROM_SETTINGS), None)
-        kept = old.secret if old else webhook.make_secret()
-        secret = self._settings.webhook_secret or kept
-        try:
-            webhook.check(url, allow_private=allow_private, secret=secret)
-        except InvalidDocument as error:
-            self.close()
-            raise InvalidDocument(f"webhook_url: {error.message}", error.hint) from None
-        self._store.save_receiver(
-            Receiver(
-                id=FROM_SETTINGS,
-                url=url,
-                allow_private=allow_private,
-                created=old.created if old else self._clock(),
-                secret=secret,
-            )
         )
 
 

@@ -1,4 +1,4 @@
-"""The controller's state in SQLite, and the only module that speaks SQL to it.
+"""The controller's state in SQLite; only policies.py writes tables of its own beside these.
 
 WAL with synchronous=FULL: what was committed outlives kill -9 and a power cut. Flow history is
 not here (history.py); neither is anything that every report changes.
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from netwatch.controller.records import Delivery, PolicySet, Receiver
+from netwatch.controller.records import Delivery, Receiver
 from netwatch.model.finding import Alert
 from netwatch.model.host import HostState
 from netwatch.model.workload import Workload
@@ -84,14 +84,6 @@ _deliveries = sa.Table(
     sa.Column("problem", sa.String),
     sa.Index("deliveries_by_state", "receiver", "state", "due"),
 )
-_policies = sa.Table(
-    "policies",
-    _schema,
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("author", sa.String, nullable=False),
-    sa.Column("created", sa.BigInteger, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +101,27 @@ def _json(value: object) -> str:
 
 
 class Store:
-    """One SQLite file. Methods may be called from any thread; each is one transaction."""
+    """One SQLite file. Methods may be called from any thread; each is one transaction.
+
+    `engine` is for whoever keeps tables of its own in the same file.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-        sa.event.listen(self._engine, "connect", _configure)
-        _schema.create_all(self._engine)
+        self.engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+        sa.event.listen(self.engine, "connect", _configure)
+        _schema.create_all(self.engine)
 
     def close(self) -> None:
         """Closes every connection."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             yield connection
 
     def _read(self, query: sa.Select[Any]) -> list[Any]:
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return list(connection.execute(query))
 
     # hosts, workloads, tokens
@@ -288,7 +283,7 @@ class Store:
             .order_by(_deliveries.c.number)
         )
         found: dict[str, list[tuple[Delivery, str]]] = {}
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             for id in connection.scalars(sa.select(_receivers.c.id)).all():
                 mine = query.where(_deliveries.c.receiver == id).limit(limit)
                 rows = connection.execute(mine).all()
@@ -316,22 +311,6 @@ class Store:
         if receiver is not None:
             query = query.where(_deliveries.c.receiver == receiver)
         return tuple(_delivery(row) for row in self._read(query.limit(DELIVERIES_SHOWN)))
-
-    # policies
-
-    def policies(self) -> PolicySet | None:
-        """The version set last."""
-        query = sa.select(_policies).order_by(_policies.c.version.desc()).limit(1)
-        rows = self._read(query)
-        return PolicySet(**rows[0]._mapping) if rows else None
-
-    def set_policies(self, text: str, author: str, now: int) -> PolicySet:
-        """A new version."""
-        row = {"text": text, "author": author, "created": now}
-        with self._write() as connection:
-            key = connection.execute(_policies.insert(), row).inserted_primary_key
-        version = int(key[0]) if key else 0
-        return PolicySet(version=version, text=text, author=author, created=now)
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -7,12 +7,14 @@ from netwatch.detect.plaintext import plaintext_across_hosts
 from netwatch.detect.ports import undocumented_port
 from netwatch.detect.silence import silent_agent
 from netwatch.detect.state import Detector, FleetState
+from netwatch.detect.unproven import enforcement_unproven
 
 DETECTORS: tuple[Detector, ...] = (
     undocumented_port,
     plaintext_across_hosts,
     silent_agent,
     denied_burst,
+    enforcement_unproven,
 )
 
 __all__ = ["DETECTORS", "Detector", "FleetState"]

@@ -23,12 +23,16 @@ SHARED = "container:"  # NetworkMode of a container that lives in another's netw
 
 @dataclass(slots=True)
 class Census:
-    """By id: containers (running or not), networks, images and process ids; links by plug."""
+    """By id: containers (running or not), networks, images, process ids, and the network's mode
+    where it was asked for. Links by plug.
+    """
 
+    runtime: str = "docker"
     containers: dict[str, Container] = field(default_factory=dict)
     networks: dict[str, EngineNetwork] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
+    modes: dict[str, str] = field(default_factory=dict)
     ends: dict[Plug, Interface] = field(default_factory=dict)
 
     def unplug(self, container: str, network: str) -> None:
@@ -59,6 +63,7 @@ class Census:
         plugs = self.plugs()
         self.images = {k: v for k, v in self.images.items() if k in images}
         self.pids = {k: v for k, v in self.pids.items() if k in live}
+        self.modes = {k: v for k, v in self.modes.items() if k in self.containers}
         self.ends = {k: v for k, v in self.ends.items() if k in plugs}
 
     def plugs(self) -> set[Plug]:
@@ -79,7 +84,7 @@ class Census:
     def workloads(self, host: str) -> tuple[Workload, ...]:
         """One for each container that runs or has an address; sharers behind their owners."""
         live = [c for c in self.containers.values() if c.state in LIVE or self._addressed(c.id)]
-        live.sort(key=lambda c: (c.host_config.network_mode.startswith(SHARED), c.names or []))
+        live.sort(key=lambda c: (self._mode(c).startswith(SHARED), c.names or []))
         return tuple(self._workload(container, host) for container in live)
 
     def _workload(self, container: Container, host: str) -> Workload:
@@ -88,21 +93,25 @@ class Census:
             container,
             self.images.get(container.image_id, Image()),
             host=host,
+            runtime=self.runtime,
             attachments=self._own(owner.id),
             interfaces=self.ends,
             pid=self.pids.get(container.id),
-            host_network=owner.host_config.network_mode == "host",
+            host_network=self._mode(owner) == "host",
         )
 
     def _owner(self, container: Container) -> Container:
         """Whose network it lives in: its own, or the one it was started into."""
         for _ in range(8):  # a container may share with a sharer, and hostile data with itself
-            mode = container.host_config.network_mode
+            mode = self._mode(container)
             owner = self.containers.get(mode.removeprefix(SHARED))
             if not mode.startswith(SHARED) or owner is None:
                 break
             container = owner
         return container
+
+    def _mode(self, container: Container) -> str:
+        return self.modes.get(container.id) or container.host_config.network_mode
 
     def _addressed(self, container: str) -> set[str]:
         return {attached.network for attached in self._own(container) if attached.addresses}

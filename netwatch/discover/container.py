@@ -67,9 +67,10 @@ class Process(msgspec.Struct, rename="pascal", frozen=True):
 
 
 class Inspected(msgspec.Struct, rename="pascal", frozen=True):
-    """What only `GET /containers/{id}/json` says."""
+    """What `GET /containers/{id}/json` says more; Podman's list leaves the network's mode out."""
 
-    state: Process
+    state: Process = Process()
+    host_config: HostConfig = HostConfig()
 
 
 class ImageConfig(msgspec.Struct, rename="pascal", frozen=True):
@@ -158,6 +159,7 @@ def network_of(network: EngineNetwork) -> Network:
         bridge_of(network),
         tuple(pool.subnet for pool in pools if pool.subnet),
         tuple(_bare(pool.gateway) for pool in pools if pool.gateway),
+        encrypted="encrypted" in (network.options or {}),
     )
 
 
@@ -179,6 +181,7 @@ def workload_of(
     image: Image,
     *,
     host: str,
+    runtime: str = "docker",
     attachments: tuple[Attachment, ...] = (),
     interfaces: Mapping[Plug, Interface] | None = None,
     pid: int | None = None,
@@ -193,7 +196,7 @@ def workload_of(
         host=host,
         namespace=_text(own.get(POD_NAMESPACE) or project or "default"),
         name=_text(name_of(container)),
-        runtime="docker",
+        runtime=runtime,
         labels=labels_of(own, config.labels or {}),
         addresses=tuple(address for a in attachments for address in a.addresses),
         ports=ports_of(container, config.exposed_ports or {}),

@@ -33,9 +33,9 @@ from netwatch.discover.engine import (
     containers,
     event_lines,
     image_by_id,
+    inspected,
     network_by_id,
     networks,
-    pid_of,
     reason_of,
 )
 from netwatch.discover.links import (
@@ -56,17 +56,23 @@ RETRY_S, RETRY_MOST_S = 0.02, 2.0
 
 
 class DockerSource:
-    """A `Source` for the containers of the engine at the socket `path`, under the name `host`."""
+    """A `Source` for the containers of the engine at the socket `path`, under the name `host`.
 
-    def __init__(self, path: str, host: str, *, uplinks: tuple[str, ...] = ()) -> None:
+    `engine` is what people call it: Docker or Podman.
+    """
+
+    def __init__(
+        self, path: str, host: str, *, uplinks: tuple[str, ...] = (), engine: str = "Docker"
+    ) -> None:
         self._path = path
         self._host = host
         self._uplinks = uplinks
         self._out = uplinks
         self._addresses: tuple[str, ...] = ()
-        self._census = Census()
+        self._engine = engine
+        self._census = Census(runtime=engine.lower())
         self._lock = threading.Lock()  # guards the census and the order of snapshots
-        self._problem: str | None = f"Docker does not answer at {path}: not yet asked"
+        self._problem: str | None = f"{engine} does not answer at {path}: not yet asked"
         self._snapshot = Snapshot(host, problem=self._problem)
         self._changed: Callable[[], None] = lambda: None
         self._closing = threading.Event()
@@ -222,12 +228,13 @@ class DockerSource:
             self._located.set()
 
     def _read_pid(self, engine: APIClient, container: str) -> None:
-        pid = pid_of(engine, container)
+        found = inspected(engine, container)
         with self._lock:
             known = self._census.containers.get(container)
-            if not pid or known is None or known.state not in LIVE:
+            if not found.state.pid or known is None or known.state not in LIVE:
                 return
-            self._census.pids[container] = pid
+            self._census.pids[container] = found.state.pid
+            self._census.modes[container] = found.host_config.network_mode
         self._publish()
 
     # the thread of links
@@ -254,7 +261,7 @@ class DockerSource:
 
     def _fail(self, reason: str) -> None:
         if not self._closing.is_set():
-            self._problem = f"Docker does not answer at {self._path}: {reason}"
+            self._problem = f"{self._engine} does not answer at {self._path}: {reason}"
             self._publish()
             self._known.set()
             self._located.set()
@@ -281,7 +288,22 @@ class DockerSource:
 
 def find_docker(settings: Settings) -> DockerSource | None:
     """The source for the engine of the settings, or None where its socket does not exist."""
-    if not Path(settings.docker_socket).exists():
+    return _find(settings, settings.docker_socket, "Docker")
+
+
+def find_podman(settings: Settings) -> DockerSource | None:
+    """The same for Podman's Docker-compatible socket, unless it is the one that Docker's name
+    leads to, as Debian's podman-docker arranges it.
+    """
+    docker, podman = Path(settings.docker_socket), Path(settings.podman_socket)
+    with suppress(OSError):
+        if docker.samefile(podman):
+            return None
+    return _find(settings, settings.podman_socket, "Podman")
+
+
+def _find(settings: Settings, socket: str, engine: str) -> DockerSource | None:
+    if not Path(socket).exists():
         return None
     uplinks = tuple(name.strip() for name in settings.uplinks.split(",") if name.strip())
-    return DockerSource(settings.docker_socket, settings.host, uplinks=uplinks)
+    return DockerSource(socket, settings.host, uplinks=uplinks, engine=engine)

@@ -159,12 +159,15 @@ def image_by_id(engine: APIClient, image: str) -> Image:
         return Image()
 
 
-def pid_of(engine: APIClient, container: str) -> int:
-    """Its first process, or 0. Waits for the container's lock, so never ask on the event path."""
+def inspected(engine: APIClient, container: str) -> Inspected:
+    """Its first process and its network's mode; nothing of both where it was removed meanwhile.
+
+    Waits for the container's lock, so never ask on the event path.
+    """
     try:
-        return msgspec.convert(engine.inspect_container(container), Inspected).state.pid
+        return msgspec.convert(engine.inspect_container(container), Inspected)
     except NotFound:
-        return 0
+        return Inspected()
 
 
 def reason_of(error: Exception) -> str:

@@ -30,7 +30,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER = 1, 3, 5, 10
 RTMGRP_LINK = 1
 IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 37, 46  # the latter since Linux 4.15
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST, RTA_OIF, RTA_TABLE = 1, 4, 15
+RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_TABLE = 1, 2, 3, 4, 15
 RT_TABLE_MAIN, RTN_UNICAST, RT_SCOPE_LINK = 254, 1, 253
 ATTRIBUTE_TYPE = 0x3FFF  # without the flags NESTED and NET_BYTEORDER
 RECEIVE = 1 << 16
@@ -118,13 +118,53 @@ def default_uplinks() -> tuple[str, ...]:
         found = set()
         for family in (socket.AF_INET, socket.AF_INET6):
             request = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-            for body in _ask(route, RTM_GETROUTE, request, RTM_NEWROUTE):
+            for body in ask(route, RTM_GETROUTE, request, RTM_NEWROUTE):
                 _, bits, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
-                attributes = _attributes(body, _ROUTE.size)
+                attributes = attributes_of(body, _ROUTE.size)
                 out = attributes.get(RTA_OIF)
                 if bits == 0 and table == RT_TABLE_MAIN and kind == RTN_UNICAST and out:
                     found.add(names.get(int.from_bytes(out, "little"), ""))
     return tuple(sorted(found - {"", "lo"}))
+
+
+def name_of_link(index: int) -> str | None:
+    """The name of a link of this namespace, or None: it is gone."""
+    with suppress(OSError):
+        return socket.if_indextoname(index)
+    return None
+
+
+def names_of_links() -> frozenset[str]:
+    """The names of all links of this namespace."""
+    return frozenset(name for _, name in socket.if_nameindex())
+
+
+def way_out(source: str, destination: str, *, bridge: str | None = None) -> str | None:
+    """The interface through which packets would leave, by the routes of this moment, or None.
+
+    `bridge` is where a workload's packets come in; without it, `source` is an address of the host
+    itself. Asked of the kernel, so that rules and tables count; marks of a firewall do not.
+    """
+    family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+    try:
+        ends = [socket.inet_pton(family, text) for text in (destination, source)]
+        inward = socket.if_nametoindex(bridge) if bridge else 0
+    except OSError:
+        return None
+    length = 8 * len(ends[0])
+    request = _ROUTE.pack(family, length, length, 0, 0, 0, 0, 0, 0)
+    for kind, value in ((RTA_DST, ends[0]), (RTA_SRC, ends[1])):
+        request += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
+    if inward:
+        request += _ATTRIBUTE.pack(8, RTA_IIF) + inward.to_bytes(4, "little")
+    try:
+        with _open() as route:
+            for body in ask(route, RTM_GETROUTE, request, None):
+                out = attributes_of(body, _ROUTE.size).get(RTA_OIF)
+                return socket.if_indextoname(int.from_bytes(out, "little")) if out else None
+    except OSError:  # no route, or the link went meanwhile
+        return None
+    return None
 
 
 def _open() -> socket.socket:
@@ -137,7 +177,7 @@ def _open() -> socket.socket:
 
 def _links(route: socket.socket) -> Iterator[Link]:
     request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    for body in _ask(route, RTM_GETLINK, request, RTM_NEWLINK):
+    for body in ask(route, RTM_GETLINK, request, RTM_NEWLINK):
         yield _link(body)
 
 
@@ -146,9 +186,9 @@ def _addresses() -> list[tuple[str, int, int]]:
     found = []
     with _open() as route:
         request = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        for body in _ask(route, RTM_GETADDR, request, RTM_NEWADDR):
+        for body in ask(route, RTM_GETADDR, request, RTM_NEWADDR):
             family, _, _, scope, index = _ADDRESS.unpack_from(body)
-            attributes = _attributes(body, _ADDRESS.size)
+            attributes = attributes_of(body, _ADDRESS.size)
             raw = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
             if raw and family in (socket.AF_INET, socket.AF_INET6):
                 found.append((socket.inet_ntop(family, raw), scope, index))
@@ -162,7 +202,7 @@ def _peer(route: socket.socket, link: Link, here: dict[int, Link]) -> Link | Non
     target = struct.pack("=HHi", 8, IFLA_TARGET_NETNSID, link.peer_namespace)
     request = _LINK.pack(socket.AF_UNSPEC, 0, link.peer, 0, 0) + target
     try:
-        return next((_link(body) for body in _ask(route, RTM_GETLINK, request, None)), None)
+        return next((_link(body) for body in ask(route, RTM_GETLINK, request, None)), None)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP):
             return None
@@ -171,7 +211,7 @@ def _peer(route: socket.socket, link: Link, here: dict[int, Link]) -> Link | Non
 
 def _link(body: bytes) -> Link:
     _, _, index, _, _ = _LINK.unpack_from(body)
-    attributes = _attributes(body, _LINK.size)
+    attributes = attributes_of(body, _LINK.size)
     return Link(
         index,
         attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
@@ -186,7 +226,8 @@ def _number(raw: bytes | None) -> int | None:
     return None if raw is None else int(struct.unpack("=i", raw)[0])
 
 
-def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
+def attributes_of(body: bytes, offset: int) -> dict[int, bytes]:
+    """The attributes from `offset` on, by type; of two of one type the last (linux/netlink.h)."""
     found = {}
     while offset + _ATTRIBUTE.size <= len(body):
         size, kind = _ATTRIBUTE.unpack_from(body, offset)
@@ -197,7 +238,7 @@ def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
     return found
 
 
-def _ask(route: socket.socket, kind: int, request: bytes, dumped: int | None) -> Iterator[bytes]:
+def ask(route: socket.socket, kind: int, request: bytes, dumped: int | None) -> Iterator[bytes]:
     """The bodies that answer a request; `dumped` None asks for one object. Raises OSError."""
     flags = NLM_F_REQUEST | (NLM_F_DUMP if dumped is not None else 0)
     route.send(_HEADER.pack(_HEADER.size + len(request), kind, flags, 0, 0) + request)
@@ -211,7 +252,7 @@ def _ask(route: socket.socket, kind: int, request: bytes, dumped: int | None) ->
                 return
             if got == NLMSG_ERROR:
                 code = -struct.unpack_from("=i", body)[0]
-                raise OSError(code, "rtnetlink refused a request")
+                raise OSError(code, "netlink refused a request")
             yield body
             offset += (size + 3) & ~3
         if dumped is None:

@@ -7,7 +7,6 @@ port number proves nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from netwatch.dissect import (
     dialogs,
@@ -23,28 +22,15 @@ from netwatch.dissect import (
     upgrade,
     vpn,
 )
+from netwatch.dissect.answer import LIMIT, Classified
 from netwatch.dissect.quic_keys import VERSIONS
 from netwatch.model.flow import Encryption
 
-# What is kept of each direction. A conversation that said this much and was not recognised will
-# not be: every signature lies at the start.
-LIMIT = 8192
+__all__ = ["LIMIT", "Classified", "classify"]
+
 _ENOUGH = 1024
 
-_UNKNOWN = Encryption()
 _PLAINTEXT = Encryption(status="plaintext", proof="content")
-
-
-@dataclass(frozen=True, slots=True)
-class Classified:
-    """The answer. `finished`: more bytes can not change it. `initiator`: "client" or "server" if
-    the bytes prove which of the two given sides opened the conversation, else None.
-    """
-
-    encryption: Encryption = _UNKNOWN
-    application: str | None = None
-    finished: bool = False
-    initiator: str | None = None
 
 
 def classify(
@@ -194,7 +180,9 @@ def _ssl2(client: bytes, server: bytes) -> Classified | None:
 
 def _ssh(client: bytes, server: bytes) -> Classified | None:
     found = ssh.exchange(client, server)
-    return Classified(found.encryption, "ssh", found.finished) if found else None
+    if found is None:
+        return None
+    return Classified(found.encryption, "ssh", found.finished, found.initiator)
 
 
 def _clear(client: bytes, server: bytes) -> Classified | None:

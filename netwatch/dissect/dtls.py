@@ -75,9 +75,11 @@ def _datagram(seen: Direction, data: bytes, fragments: _Fragments) -> None:
             seen.broken = seen.broken or (seen.records > 0 and data[at] not in _MEDIA)
             return
         seen.records += 1
+        seen.header = int.from_bytes(data[at + 1 : at + 3], "big")
         body = data[at + _HEADER : at + _HEADER + length]
         if data[at + 3 : at + 5] != b"\x00\x00":
             seen.data = True
+            seen.closing = seen.closing or data[at] == HANDSHAKE
         elif data[at] == HANDSHAKE:
             _fragments(body, fragments)
         else:

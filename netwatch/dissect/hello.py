@@ -19,6 +19,12 @@ EARLY_DATA = 0x002A
 SUPPORTED_VERSIONS = 0x002B
 KEY_SHARE = 0x0033
 
+# Those whose content is read.
+_READ = frozenset(
+    {SERVER_NAME, GROUPS, POINT_FORMATS, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS, KEY_SHARE}
+)
+_EXTENSION = struct.Struct(">HH").unpack_from
+
 # RFC 8701: values that clients send so that servers stay tolerant; they mean nothing.
 GREASE = frozenset(0x0A0A + 0x1010 * n for n in range(16))
 
@@ -117,13 +123,14 @@ def _extensions(body: bytes, at: int) -> tuple[tuple[int, ...], dict[int, bytes]
     types = []
     found = {}
     while at < end:
-        kind = (body[at] << 8) | body[at + 1]
-        after = at + 4 + ((body[at + 2] << 8) | body[at + 3])
-        if after > end:
-            raise Malformed
+        kind, length = _EXTENSION(body, at)
+        at += 4
         types.append(kind)
-        found[kind] = body[at + 4 : after]
-        at = after
+        if kind in _READ:
+            found[kind] = body[at : at + length]
+        at += length
+    if at > end:
+        raise Malformed
     return tuple(types), found
 
 

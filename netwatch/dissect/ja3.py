@@ -1,7 +1,7 @@
 """JA3 and JA3S: MD5 fingerprints of the two hellos, as published by Salesforce (BSD 3-clause).
 
 MD5 identifies here, it protects nothing. A program says the same hello on every connection, so
-the last fingerprints are remembered.
+the last fingerprints are remembered; those of hellos that no program says are not.
 """
 
 from __future__ import annotations
@@ -12,15 +12,24 @@ from hashlib import md5
 
 from netwatch.dissect.hello import GREASE, ClientHello, ServerHello
 
+# Numbers in a hello. Real ones have about 150; a hostile one has 4,000, and remembering thousands
+# of those would take hundreds of megabytes.
+MANY = 400
+
 
 def ja3(hello: ClientHello) -> str:
     """`version,ciphers,extensions,groups,point formats` in decimal, GREASE left out; hex MD5."""
-    return _ja3(hello.version, hello.ciphers, hello.extensions, hello.groups, hello.point_formats)
+    numbers = len(hello.ciphers) + len(hello.extensions) + len(hello.groups)
+    reckon = _ja3 if numbers < MANY else _ja3.__wrapped__
+    return reckon(
+        hello.version, hello.ciphers, hello.extensions, hello.groups, hello.point_formats
+    )
 
 
 def ja3s(hello: ServerHello) -> str:
     """`version,cipher,extensions` in decimal; hex MD5."""
-    return _ja3s(hello.version, hello.cipher, hello.extensions)
+    reckon = _ja3s if len(hello.extensions) < MANY else _ja3s.__wrapped__
+    return reckon(hello.version, hello.cipher, hello.extensions)
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from netwatch.dissect.hello import ALPN, GREASE, SERVER_NAME, ClientHello
+from netwatch.dissect.ja3 import MANY
 
 _VERSIONS = {
     0x0304: "13",
@@ -30,7 +31,9 @@ def ja4(hello: ClientHello, *, transport: str = "t") -> str:
     versions = [number for number in hello.versions if number not in GREASE]
     version = _VERSIONS.get(max(versions) if versions else hello.version, "00")
     name = "d" if SERVER_NAME in hello.extensions else "i"
-    head, tail = _parts(hello.ciphers, hello.extensions, hello.signature_algorithms)
+    numbers = len(hello.ciphers) + len(hello.extensions) + len(hello.signature_algorithms)
+    reckon = _parts if numbers < MANY else _parts.__wrapped__
+    head, tail = reckon(hello.ciphers, hello.extensions, hello.signature_algorithms)
     return f"{transport}{version}{name}{head}{_alpn(hello.alpn)}_{tail}"
 
 

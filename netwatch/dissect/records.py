@@ -21,15 +21,19 @@ _FATAL, _CLOSE_NOTIFY = 2, 0
 @dataclass(slots=True)
 class Direction:
     """What one end said. `sealed`: it switched to encryption by ChangeCipherSpec. `data`: it sent
-    records of application data. `failed`: it gave up in the clear. `broken`: bytes that are no
-    record follow. `records` counts whole ones; `messages` are (type, body, whole).
+    records of application data. `closing`: sealed handshake messages followed the switch, as no
+    TLS 1.3 has them. `failed`: it gave up in the clear. `broken`: bytes that are no record
+    follow. `records` counts whole ones, `header` is the version in the last one's header;
+    `messages` are (type, body, whole).
     """
 
     records: int = 0
     sealed: bool = False
     data: bool = False
+    closing: bool = False
     failed: bool = False
     broken: bool = False
+    header: int = 0
     messages: list[tuple[int, bytes, bool]] = field(default_factory=list)
 
     def message(self, kind: int) -> bytes | None:
@@ -53,23 +57,29 @@ def direction(data: bytes) -> Direction:
     """Read what one end said, up to where the bytes end or stop being records."""
     seen = Direction()
     handshake = bytearray()
-    at, end = 0, len(data)
+    at, end, minor = 0, len(data), 0
     while at + 5 <= end:
-        kind, length = data[at], (data[at + 3] << 8) | data[at + 4]
-        known = CHANGE_CIPHER_SPEC <= kind <= APPLICATION_DATA
-        if not known or data[at + 1] != 3 or data[at + 2] > 4 or length > _LONGEST:
+        kind, minor, length = data[at], data[at + 2], (data[at + 3] << 8) | data[at + 4]
+        if not 20 <= kind <= 23 or data[at + 1] != 3 or minor > 4 or length > _LONGEST:
             seen.broken = True
             break
-        fragment = data[at + 5 : at + 5 + length]
-        at += 5 + length
+        begin, at = at + 5, at + 5 + length
         seen.records += at <= end
+        # Most records are these, and they are not read.
+        if kind == APPLICATION_DATA:
+            seen.data = True
+            continue
+        fragment = data[begin:at]
         if kind == HANDSHAKE:
             # After the switch these are encrypted; after a HelloRetryRequest the next hello is
             # not, and its first byte tells (RFC 8446 appendix D.4).
             if not seen.sealed or fragment[:2] in (b"\x01\x00", b"\x02\x00"):
                 handshake += fragment
+            else:
+                seen.closing = True
         else:
             _note(seen, kind, fragment)
+    seen.header = 0x0300 | minor
     seen.messages = messages(bytes(handshake))
     return seen
 
@@ -78,8 +88,6 @@ def _note(seen: Direction, kind: int, fragment: bytes) -> None:
     if kind == CHANGE_CIPHER_SPEC:
         seen.sealed = seen.sealed or fragment == b"\x01"
         seen.broken = seen.broken or fragment not in (b"", b"\x01")
-    elif kind == APPLICATION_DATA:
-        seen.data = True
     elif len(fragment) == 2 and not seen.protected():
         # Warnings such as "unrecognized name" do not end a handshake.
         seen.failed = seen.failed or fragment[0] == _FATAL or fragment[1] == _CLOSE_NOTIFY
@@ -90,8 +98,8 @@ def messages(handshake: bytes) -> list[tuple[int, bytes, bool]]:
     found = []
     at, end = 0, len(handshake)
     while at + 4 <= end:
-        length = int.from_bytes(handshake[at + 1 : at + 4], "big")
-        body = handshake[at + 4 : at + 4 + length]
-        found.append((handshake[at], body, len(body) == length))
-        at += 4 + length
+        length = handshake[at + 1] << 16 | handshake[at + 2] << 8 | handshake[at + 3]
+        after = at + 4 + length
+        found.append((handshake[at], handshake[at + 4 : after], after <= end))
+        at = after
     return found

@@ -1,13 +1,22 @@
-"""SSH: the banner, what both ends offer, and the switch to encryption (RFC 4253)."""
+"""SSH: the banner, what both ends offer, and the switch to encryption (RFC 4253).
+
+HASSH and its server's counterpart are MD5 fingerprints of what each end offers for the way that it
+sends (Salesforce, BSD 3-clause); MD5 identifies here, it protects nothing.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import md5
 
 from netwatch.model.flow import Encryption
 
 _KEXINIT, _NEWKEYS = 20, 21
 _KEX, _CIPHER_OUT, _CIPHER_BACK = 0, 2, 3
+# The lists behind each fingerprint: key exchange, cipher, MAC, compression.
+_CLIENT_LISTS, _SERVER_LISTS = (0, 2, 4, 6), (0, 3, 5, 7)
+# RFC 4253 section 8, RFC 4419 section 5: what only one of the ends may say.
+_FROM_CLIENT, _FROM_SERVER = (30, 32, 34), (31, 33)
 # RFC 4253 section 4.2: a banner is at most 255 bytes; a server may send other lines before it.
 _BANNER_WITHIN = 1024
 _LONGEST_PACKET = 35000
@@ -18,19 +27,26 @@ class _End:
     version: str
     offers: tuple[tuple[str, ...], ...]
     sealed: bool
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What was understood of an SSH connection."""
+    """What was understood of an SSH connection. `initiator`: which of the two given sides is the
+    client, if a message told.
+    """
 
     encryption: Encryption
     finished: bool
+    initiator: str | None = None
 
 
 def exchange(client: bytes, server: bytes) -> Exchange | None:
     """Judge the first bytes of both directions; None if neither opens with an SSH banner."""
     ends = _end(client), _end(server)
+    initiator = _initiator(*ends)
+    if initiator == "server":
+        ends = ends[::-1]
     seen = [end for end in ends if end is not None]
     if not seen:
         return None
@@ -53,8 +69,26 @@ def exchange(client: bytes, server: bytes) -> Exchange | None:
         version=seen[-1].version,
         cipher=cipher,
         group=group,
+        hassh=_fingerprint(ends[0], _CLIENT_LISTS),
+        hassh_server=_fingerprint(ends[1], _SERVER_LISTS),
     )
-    return Exchange(encryption, sealed and cipher is not None)
+    return Exchange(encryption, sealed and cipher is not None, initiator)
+
+
+def _initiator(client: _End | None, server: _End | None) -> str | None:
+    mine, theirs = client and client.role, server and server.role
+    if "client" in (mine, theirs):
+        return "client" if mine == "client" else "server"
+    if "server" in (mine, theirs):
+        return "client" if theirs == "server" else "server"
+    return None
+
+
+def _fingerprint(end: _End | None, lists: tuple[int, ...]) -> str | None:
+    if end is None or not end.offers:
+        return None
+    said = ";".join(",".join(end.offers[which]) for which in lists)
+    return md5(said.encode(), usedforsecurity=False).hexdigest()
 
 
 def _judge(*, sealed: bool, agreed: bool, clear: bool) -> str:
@@ -70,13 +104,15 @@ def _end(said: bytes) -> _End | None:
     version = line[4:].split(b"-", 1)[0][:8].decode("ascii", "backslashreplace")
     if not newline:
         return _End(f"SSH-{version}", (), sealed=False)
-    offers, sealed = _packets(said[len(line) + 1 :])
-    return _End(f"SSH-{version}", offers, sealed)
+    return _End(f"SSH-{version}", *_packets(said[len(line) + 1 :]))
 
 
-def _packets(said: bytes) -> tuple[tuple[tuple[str, ...], ...], bool]:
-    """The name lists of KEXINIT, and whether NEWKEYS came; packets are in the clear until then."""
+def _packets(said: bytes) -> tuple[tuple[tuple[str, ...], ...], bool, str | None]:
+    """The name lists of KEXINIT, whether NEWKEYS came (packets are in the clear until then), and
+    whose these messages are.
+    """
     offers: tuple[tuple[str, ...], ...] = ()
+    role = None
     at = 0
     while at + 6 <= len(said):
         length = int.from_bytes(said[at : at + 4], "big")
@@ -88,9 +124,11 @@ def _packets(said: bytes) -> tuple[tuple[tuple[str, ...], ...], bool]:
         if packet[1] == _KEXINIT and not offers:
             offers = _name_lists(packet)
         elif packet[1] == _NEWKEYS and offers:
-            return offers, True
+            return offers, True, role
+        elif packet[1] in _FROM_CLIENT or packet[1] in _FROM_SERVER:
+            role = role or ("client" if packet[1] in _FROM_CLIENT else "server")
         at += 4 + length
-    return offers, False
+    return offers, False, role
 
 
 def _name_lists(packet: bytes) -> tuple[tuple[str, ...], ...]:

@@ -40,6 +40,7 @@ _VERSIONS = {
     0xFEFD: "DTLSv1.2",
     0xFEFC: _DTLS13,
 }
+_NEWEST = (0x0304, 0xFEFC)
 # JA4's first letter.
 _TRANSPORTS = {"tls": "t", "dtls": "d", "quic": "q"}
 _NAMED_CURVE = 3
@@ -97,7 +98,7 @@ def _judged(
     else:
         status, proof = _status(offered, chosen, client, server)
     shown = _certificate(server)
-    encryption = _encryption(offered, chosen, server, shown, status=status, proof=proof)
+    encryption = _encryption(offered, chosen, client, server, shown, status=status, proof=proof)
     if protocol != "tls":
         encryption = _carried(encryption, offered, protocol, version)
     failed = client.failed or server.failed or client.broken or server.broken
@@ -178,28 +179,47 @@ def _status_one_way(
     return "encrypted", "negotiation"
 
 
+def _version_one_way(offered: ClientHello | None, client: Direction) -> str | None:
+    """What a client keeps to, which acts on an answer that was not seen.
+
+    Up to 1.2 the headers of its records say it (RFC 5246 section 6.2.1); only there a client sends
+    a key in the clear, or seals its last message as one of the handshake.
+    """
+    if offered is None:
+        return None
+    if client.message(records.CLIENT_KEY_EXCHANGE) is not None or client.closing:
+        return _VERSIONS.get(client.header)
+    if EARLY_DATA in offered.extensions or not client.protected():
+        return None
+    return next((_VERSIONS[new] for new in _NEWEST if new in offered.versions), None)
+
+
 def _encryption(
     offered: ClientHello | None,
     chosen: ServerHello | None,
+    client: Direction,
     server: Direction,
     shown: Certificate | None,
     *,
     status: str,
     proof: str,
 ) -> Encryption:
-    agreed = chosen if chosen is not None and not chosen.retry else None
+    # A HelloRetryRequest binds the answer to come to what it says (RFC 8446 section 4.1.4).
+    version = _version(chosen) if chosen else None
+    if chosen is None and status == "encrypted":
+        version = _version_one_way(offered, client)
     return Encryption(
         status=status,
         proof=proof,
         protocol="tls",
-        version=_version(agreed) if agreed else None,
-        cipher=CIPHERS.get(agreed.cipher) if agreed else None,
-        group=_group(agreed, server) if agreed else None,
+        version=version,
+        cipher=CIPHERS.get(chosen.cipher) if chosen else None,
+        group=_group(chosen, server) if chosen else None,
         server_name=offered.server_name if offered else None,
         alpn_offered=tuple(text(name) for name in offered.alpn) if offered else (),
-        alpn=text(agreed.alpn) if agreed and agreed.alpn is not None else None,
+        alpn=text(chosen.alpn) if chosen and chosen.alpn is not None else None,
         ja3=ja3(offered) if offered else None,
-        ja3s=ja3s(agreed) if agreed else None,
+        ja3s=ja3s(chosen) if chosen else None,
         ja4=ja4(offered) if offered else None,
         certificate=shown,
     )

@@ -30,6 +30,9 @@ from netwatch.enforce.ruleset import (
 )
 
 ALWAYS = (130, 131, 132, 133, 134, 135, 136, 137, 143)  # MLD and neighbour discovery
+# One rule each, the same for all policies: no change of policy writes them anew, so that their
+# counters are exact totals.
+DENIED, WOULD_DENY, UNKNOWN = "NW-T-DENIED", "NW-T-WOULD-DENY", "NW-T-UNKNOWN"
 ESTABLISHED = Rule(Return(), (State("ESTABLISHED"),))
 
 
@@ -70,14 +73,16 @@ def enforcing(layout: Layout | None, staged: Layout | None, *, mark: str) -> tup
         chains += [
             Chain("NW-STAGE", _judgement(staged, "NW-S-")),
             *_tail(staged, "NW-S-"),
-            Chain("NW-S-DENY", _logged(f"nw:A:{mark}")),
+            Chain("NW-S-DENY", (*_logged(f"nw:A:{mark}"), Rule(Jump(WOULD_DENY, back=False)))),
+            Chain(WOULD_DENY, (Rule(Return()),)),
         ]
     if layout is not None:
         rules.append(Rule(Jump("NW-UNKNOWN"), (InSet("nw-known", "src", negated=True),)))
         rules += _judgement(layout, "NW-")
         chains += [
             *_tail(layout, "NW-"),
-            Chain("NW-DENY", (*_logged(f"nw:D:{mark}"), Rule(Reject()))),
+            Chain("NW-DENY", (*_logged(f"nw:D:{mark}"), Rule(Jump(DENIED, back=False)))),
+            Chain(DENIED, (Rule(Reject()),)),
             *_guards(mark),
         ]
     return (*hooks(judged=True), Chain("NW-NEW", tuple(rules)), *chains)
@@ -98,7 +103,8 @@ def _guards(mark: str) -> tuple[Chain, ...]:
                 Rule(drop, (InSet("nw-subnet", "src"),)),
             ),
         ),
-        Chain("NW-DROP", (*_logged(f"nw:U:{mark}"), Rule(Drop()))),
+        Chain("NW-DROP", (*_logged(f"nw:U:{mark}"), Rule(Jump(UNKNOWN, back=False)))),
+        Chain(UNKNOWN, (Rule(Drop()),)),
         Chain(
             "NW-STRICT",
             tuple(

@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields, is_dataclass
 
 from netwatch.enforce.chains import enforcing
 from netwatch.enforce.cordon import cordoned
-from netwatch.enforce.ends import gates, groups, host_addresses, remote_parties, world_of
+from netwatch.enforce.ends import apart, gates, groups, host_addresses, remote_parties, world_of
 from netwatch.enforce.layout import Layout, layout_of
+from netwatch.enforce.portguard import guard_of
 from netwatch.enforce.reach import Reach, doors_of, reach_of
 from netwatch.enforce.regions import family_of, member
 from netwatch.enforce.ruleset import FAMILIES, Facts, MemberSet, Ruleset
@@ -76,6 +77,7 @@ def compile(policies: Sequence[Policy], snapshot: Snapshot, *, now: int) -> Rule
         tuple(sets),
         enforcing=firm is not None,
         facts=_facts(enforced, staged, snapshot, closed, firm),
+        guard=guard_of(snapshot, closed),
     )
     return cordoned(ruleset, snapshot)
 
@@ -138,7 +140,12 @@ def _sets(layout: Layout) -> list[MemberSet]:
 def _known(snapshot: Snapshot, family: int) -> MemberSet:
     """Every address with somebody behind it: only pairs of these are judged as pairs."""
     found = {
-        *(a for w in snapshot.workloads if not w.host_network for a in w.addresses),
+        *(
+            address
+            for workload in snapshot.workloads
+            if not workload.host_network
+            for address in (*workload.addresses, *workload.link_local)
+        ),
         *host_addresses(snapshot),
         *(party.address or "" for party in remote_parties(snapshot)),
         *(gate.address for gate in gates(snapshot)),
@@ -192,7 +199,7 @@ def _facts(
         for neighbour in (None, *snapshot.neighbours)
         for workload in (snapshot.workloads if neighbour is None else neighbour.workloads)
         if not workload.host_network
-        for address in workload.addresses
+        for address in (*workload.addresses, *workload.link_local)
     }
     names |= {address: "host" for address in host_addresses(snapshot)}
     granular = {
@@ -224,7 +231,7 @@ def _wide(firm: _Grade | None, names: dict[str, str]) -> tuple[str, ...]:
                     f"{names.get(source, source)} -> {names.get(destination, destination)} {ports}"
                     for source in cell.source.addresses
                     for destination in cell.destination.addresses
-                    if source != destination
+                    if source != destination and not apart(source, destination)
                 }
     return tuple(sorted(found))
 
@@ -234,18 +241,11 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     world = world_of(snapshot)
-    managed = {network.name: network.driver for network in snapshot.networks}
     for workload in snapshot.workloads:
         if not any(selects(policy, workload, world) for policy in enforced):
             continue
         if workload.host_network:
             notes.append(f"{workload.key} shares the host's network: it is the host, not isolated")
-        notes += [
-            f"{workload.key} is on the {managed[name]} network {name}, whose packets this host"
-            " does not see: not enforced there"
-            for name in workload.networks
-            if managed.get(name, "bridge") not in ("bridge", "host")
-        ]
     layouts = firm.layouts.values() if firm else ()
     published = any(workload.published for workload in snapshot.workloads)
     if published and any(layout.members.get("pub") for layout in layouts):

@@ -121,7 +121,10 @@ def _chains(entries: tuple[Quarantine, ...], family: int) -> tuple[Chain, ...]:
 def _sets(entries: tuple[Quarantine, ...], inmates: list[Workload]) -> Iterator[MemberSet]:
     """Filled before the rules that ask them, emptied after."""
     for family in FAMILIES:
-        own = {w.key: frozenset(a for a in w.addresses if family_of(a) == family) for w in inmates}
+        own = {
+            w.key: frozenset(a for a in (*w.addresses, *w.link_local) if family_of(a) == family)
+            for w in inmates
+        }
         everybody = frozenset(address for mine in own.values() for address in mine)
         yield MemberSet(INSIDE, family, "hash:ip", "allow", everybody)
         for entry in entries:

@@ -7,7 +7,7 @@ apart form a group, and whatever is decided for one member holds for all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
@@ -15,6 +15,7 @@ from netwatch.enforce.regions import family_of
 from netwatch.model.snapshot import Neighbour, Snapshot
 from netwatch.model.workload import Workload
 from netwatch.policy.ir import (
+    LINK_ENCRYPTED,
     NamePeer,
     NetworkPeer,
     Party,
@@ -71,6 +72,7 @@ def world_of(snapshot: Snapshot) -> World:
         namespaces=snapshot.namespaces,
         networks=tuple(subnet for network in snapshot.networks for subnet in network.subnets),
         host_addresses=snapshot.addresses,
+        protected=snapshot.protected,
     )
 
 
@@ -78,6 +80,11 @@ def host_addresses(snapshot: Snapshot) -> tuple[str, ...]:
     """The host's own addresses, those on its bridges included."""
     gateways = (gateway for network in snapshot.networks for gateway in network.gateways)
     return tuple(sorted({*snapshot.addresses, *gateways}))
+
+
+def apart(one: str, other: str) -> bool:
+    """Whether these can never be the two ends of a packet: a link-local and a wider address."""
+    return one.startswith("fe80:") is not other.startswith("fe80:")
 
 
 def in_local_subnet(snapshot: Snapshot, address: str) -> bool:
@@ -132,7 +139,7 @@ def groups(policies: tuple[Policy, ...], snapshot: Snapshot, *, salt: str) -> li
         Party(workload, address)
         for workload in snapshot.workloads
         if not workload.host_network
-        for address in workload.addresses
+        for address in (*workload.addresses, *workload.link_local)
     ]
     host = [Party(None, address, host=True) for address in host_addresses(snapshot)]
     marks = Marks.of(policies, world_of(snapshot))
@@ -163,6 +170,8 @@ class Marks:
     selectors: tuple[Selector, ...]
     networks: tuple[str, ...]
     ports: frozenset[str]
+    partners: Mapping[str, frozenset[str]]
+    """Addresses by those that an encrypted link joins them to, where any rule asks for that."""
 
     @classmethod
     def of(cls, policies: tuple[Policy, ...], world: World) -> Marks:
@@ -171,7 +180,13 @@ class Marks:
         peers = [peer for rule in rules for peer in rule.peers if isinstance(peer, WorkloadPeer)]
         selectors = [policy.subject for policy in policies] + [peer.workloads for peer in peers]
         names = {port.name for rule in rules for port in rule.ports if port.name is not None}
-        return cls(tuple(dict.fromkeys(selectors)), networks_named(rules, world), frozenset(names))
+        asked = any(rule.obligation == LINK_ENCRYPTED for rule in rules)
+        return cls(
+            tuple(dict.fromkeys(selectors)),
+            networks_named(rules, world),
+            frozenset(names),
+            _partners(world) if asked else {},
+        )
 
     def told(self, party: Party) -> tuple[object, ...]:
         """Equal for two parties exactly if no policy can tell them apart."""
@@ -183,6 +198,7 @@ class Marks:
             for text in self.networks
             if family_of(text) == family and number in ip_network(text, strict=False)
         )
+        within += tuple(sorted(self.partners.get(address, ())))
         if party.workload is None:
             return family, within
         labels = party.workload.label_values()
@@ -195,3 +211,11 @@ class Marks:
             )
         )
         return family, within, party.workload.namespace, selected, named
+
+
+def _partners(world: World) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for one, other in world.protected:
+        found.setdefault(one, set()).add(other)
+        found.setdefault(other, set()).add(one)
+    return {address: frozenset(known) for address, known in found.items()}

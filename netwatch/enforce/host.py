@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
-from netwatch.enforce import kernel, netlink, sessions, sockets
+from netwatch.enforce import counters, indoors, kernel, netlink, sessions, sockets
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
-from netwatch.enforce.plan import CHAINS, NOTHING, Actual, Plan, plan
-from netwatch.enforce.ruleset import FAMILIES, HOOKS, Ruleset
+from netwatch.enforce.linklocal import with_link_local
+from netwatch.enforce.plan import CHAINS, Actual, Plan, plan
+from netwatch.enforce.plan import NOTHING as NO_RULES
+from netwatch.enforce.ruleset import FAMILIES, Ruleset
 from netwatch.enforce.sets import NotApplied, restore_sets
 from netwatch.kernel.namespaces import inside
 from netwatch.model.errors import NetwatchError
+from netwatch.model.policy_version import NO_DOCUMENTS, digest_of
 from netwatch.model.snapshot import Snapshot
-from netwatch.policy.files import policy_files, read_policies
+from netwatch.policy.files import policy_files, read_policies, read_text
 from netwatch.policy.ir import Policy
 
+UNGUARDED = "workloads can forge addresses here: the kernel lacks nftables for bridges"
 MAX_REPAIRS = 3  # a first apply may meet a runtime that writes at the same moment
 
 
@@ -39,16 +44,21 @@ class _State(msgspec.Struct, frozen=True):
     backend: str
     digest: str
     at: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What `apply` last put into the kernel of a network namespace; `at` in ns since the epoch."""
+    """What `apply` last put into the kernel of a network namespace; `at` in ns since the epoch.
+
+    `sha256` is the hash of the documents (policy_version.digest_of), computed from what is kept.
+    """
 
     policies: tuple[Policy, ...]
     digest: str
     backend: str
     at: int
+    sha256: str = NO_DOCUMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,11 @@ class Preview:
 def folder() -> Path:
     """Where this network namespace's state is kept."""
     return kernel.RUN / f"enforce.{kernel.namespace_inode()}"
+
+
+def rooms() -> Path:
+    """What remembers the workloads' namespaces that hold rules of ours."""
+    return folder() / "indoors.json"
 
 
 def applied(namespace: Path | None = None) -> Applied | None:
@@ -84,13 +99,15 @@ def _applied() -> Applied | None:
         raise NetwatchError(
             f"{place / 'state.json'} is damaged: {error}", "netwatch host remove, then apply again"
         ) from None
-    policies = read_policies([place / "policies"])
-    return Applied(policies, state.digest, state.backend, state.at)
+    files = policy_files([place / "policies"])
+    policies = read_policies(files)
+    sha256 = digest_of(read_text(file) for file in files)
+    return Applied(policies, state.digest, state.backend, state.at, sha256)
 
 
 def preview(policies: Sequence[Policy], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
     """What `apply` would do; changes nothing."""
-    return _look(policies, snapshot, backend=backend, now=now)[0]
+    return _look(policies, with_link_local(snapshot), backend=backend, now=now)[0]
 
 
 def _look(
@@ -99,8 +116,8 @@ def _look(
     """The preview, and what was read from the kernel for it."""
     _refuse_incomplete(snapshot)
     chosen = kernel.find_backend(backend)
-    ruleset = compile(policies, snapshot, now=now)
     actual = kernel.read(chosen)
+    ruleset = _noted(compile(policies, snapshot, now=now), snapshot, actual)
     cuts = {
         str(s)
         for s in sessions.forbidden(ruleset, host_addresses(snapshot), either_way=actual.fresh)
@@ -121,6 +138,7 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
     policies = read_policies(files)
     texts = [(file.suffix, file.read_bytes()) for file in policy_files(files)]
     with kernel.lock():
+        snapshot = with_link_local(snapshot)
         seen, actual = _look(policies, snapshot, backend=backend, now=now)
         _leave_other_backend(seen.backend)
         _remember_before()
@@ -132,12 +150,20 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
             for talk in sockets.permitted(seen.ruleset, sockets.talks(snapshot.workloads), host):
                 sockets.adopt(talk)
         _converge(seen.ruleset, seen.backend, actual)
+        indoors.settle(seen.ruleset, snapshot, seen.backend, record=rooms(), now=now)
         cuts = set(seen.cuts)
         for session in sessions.forbidden(seen.ruleset, host, either_way=fresh):
             sessions.cut(session)
             cuts.add(str(session))
         _remember(texts, _State(seen.backend, seen.ruleset.digest, now))
     return Preview(seen.backend, seen.ruleset, seen.plan, tuple(sorted(cuts)))
+
+
+def _noted(ruleset: Ruleset, snapshot: Snapshot, actual: Actual) -> Ruleset:
+    """With what only this host's kernel can tell."""
+    unguarded = (UNGUARDED,) if ruleset.guard and not actual.guard.able else ()
+    notes = (*ruleset.facts.notes, *indoors.remarks(ruleset, snapshot), *unguarded)
+    return replace(ruleset, facts=replace(ruleset.facts, notes=notes))
 
 
 def _refuse_incomplete(snapshot: Snapshot) -> None:
@@ -153,6 +179,7 @@ def _converge(ruleset: Ruleset, backend: str, actual: Actual) -> Actual:
     left = plan(ruleset, actual)
     for _ in range(MAX_REPAIRS):
         if not left.empty:
+            counters.bank(left, backend, folder())
             kernel.carry_out(left, backend)
         actual = kernel.read(backend)
         left = plan(ruleset, actual)
@@ -175,16 +202,13 @@ def _leave_other_backend(backend: str) -> None:
 
 
 def _see_bridges(snapshot: Snapshot, *, enforcing: bool) -> None:
-    """Packets between workloads of one bridge pass iptables only if br_netfilter says so."""
+    """Packets within a bridge pass iptables only if br_netfilter says so.
+
+    Where there is none, `indoors` enforces.
+    """
     if not enforcing or not any(network.driver == "bridge" for network in snapshot.networks):
         return
-    found = kernel.sysctls()
-    if not found:
-        raise NetwatchError(
-            "traffic within a bridge can not be enforced: the kernel lacks br_netfilter",
-            "modprobe br_netfilter",
-        )
-    for name, value in found.items():
+    for name, value in kernel.sysctls().items() if kernel.bridges_seen() else ():
         if value != "1":
             kernel.set_sysctl(name, "1")
 
@@ -206,7 +230,22 @@ def _remember(texts: Sequence[tuple[str, bytes]], state: _State) -> None:
         (fresh / f"{number:04d}{suffix}").write_bytes(text)
     shutil.rmtree(current, ignore_errors=True)
     fresh.rename(current)
-    _write(place / "state.json", msgspec.json.encode(state))
+    told = digest_of(text.decode("utf-8-sig") for _, text in texts)
+    _write(place / "state.json", msgspec.json.encode(structs.replace(state, sha256=told)))
+
+
+def damage() -> tuple[str, ...]:
+    """What of the remembered is not as `apply` left it, in sentences; an agent repairs from it."""
+    place, state = folder(), _applied()
+    if state is None:
+        return ()
+    found = []
+    kept = msgspec.json.decode((place / "state.json").read_bytes(), type=_State)
+    if kept.sha256 and kept.sha256 != state.sha256:
+        found.append(f"the documents in {place / 'policies'} are not those that were applied")
+    if not (place / "before.json").exists():
+        found.append(f"{place / 'before.json'} is gone: removing can not restore the host")
+    return tuple(found)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -228,9 +267,12 @@ def verify(
     if state is None:
         raise NetwatchError("nothing is applied on this host", "netwatch host apply --policies …")
     chosen = state.policies if policies is None else policies
+    snapshot = with_link_local(snapshot)
     ruleset = compile(chosen, snapshot, now=now)
     drift = list(plan(ruleset, kernel.read(state.backend)).drift)
-    if ruleset.enforcing and any(network.driver == "bridge" for network in snapshot.networks):
+    drift += indoors.differences(ruleset, snapshot, state.backend)
+    bridged = ruleset.enforcing and kernel.bridges_seen()
+    if bridged and any(network.driver == "bridge" for network in snapshot.networks):
         drift += [
             f"net.bridge.{name} is {value}: traffic within a bridge is not seen"
             for name, value in kernel.sysctls().items()
@@ -246,16 +288,16 @@ def remove() -> bool:
         found = False
         after: tuple[str, ...] = ()
         for backend in (kernel.NFT, kernel.LEGACY):
-            todo = plan(NOTHING, kernel.read(backend))
+            todo = plan(NO_RULES, kernel.read(backend))
             found = found or not todo.empty
             rules = tuple(step for step in todo.steps if step.family is not None)
-            kernel.carry_out(Plan(rules), backend)
+            kernel.carry_out(Plan(rules, guard=todo.guard), backend)
             after = tuple(
                 line for step in todo.steps if step.family is None for line in step.lines
             )
         restore_sets(after)
         place = folder()
-        found = found or place.exists()
+        found = indoors.leave(rooms()) or found or place.exists()
         _restore_before(place)
         shutil.rmtree(place, ignore_errors=True)
         for beside in kernel.RUN.glob(f"{place.name}.*"):  # what waits for confirmation, the lock
@@ -276,12 +318,5 @@ def _restore_before(place: Path) -> None:
             kernel.set_sysctl(name, value)
     for family, title in ((4, "ip filter"), (6, "ip6 filter")):
         made_by_us = title not in before.tables and title in netlink.nft_tables()
-        if made_by_us and _is_bare(kernel.saved(kernel.NFT, family)):
+        if made_by_us and kernel.is_bare(kernel.saved(kernel.NFT, family)):
             netlink.delete_nft_table(title)
-
-
-def _is_bare(text: str) -> bool:
-    """Whether a table holds nothing but empty built-in chains that accept."""
-    lines = [line for line in text.splitlines() if line[:1] in (":", "-")]
-    built_in = tuple(f":{hook} ACCEPT" for hook in HOOKS)
-    return all(line.startswith(built_in) for line in lines)

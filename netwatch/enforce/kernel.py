@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from netwatch.enforce.nftables import read_guard, write_guard
 from netwatch.enforce.plan import CHAINS, DOCKER_USER, Actual, Plan, Step
 from netwatch.enforce.ruleset import FAMILIES, HOOKS
 from netwatch.enforce.sets import NotApplied, read_sets, restore_sets
@@ -72,11 +73,12 @@ def legacy_tables(family: int) -> frozenset[str]:
     return frozenset(names.split())
 
 
-def saved(backend: str, family: int) -> str:
+def saved(backend: str, family: int, *, counters: bool = False) -> str:
     """The filter table as `iptables-save` prints it; empty where a legacy one does not exist."""
     if backend == LEGACY and "filter" not in legacy_tables(family):
         return ""
-    return commands.check([f"{_PROGRAM[family]}-{backend}-save", "-t", "filter"])
+    more = ["-c"] if counters else []
+    return commands.check([f"{_PROGRAM[family]}-{backend}-save", "-t", "filter", *more])
 
 
 def find_backend(choice: str) -> str:
@@ -108,12 +110,12 @@ def read(backend: str) -> Actual:
     texts: dict[tuple[int, str], tuple[str, ...]] = {}
     with ThreadPoolExecutor() as pool:  # its threads begin in this thread's network namespace
         asked = [(family, pool.submit(saved, backend, family)) for family in FAMILIES]
-        sets = read_sets()
+        sets, guard = read_sets(), read_guard()
     for family, answer in asked:
         for name, lines in _parse(answer.result()).items():
             chains[family, name] = tuple(_mark(line) for line in lines)
             texts[family, name] = tuple(lines)
-    return Actual(chains, sets, texts)
+    return Actual(chains, sets, texts, guard)
 
 
 def _parse(text: str) -> dict[str, list[str]]:
@@ -154,6 +156,8 @@ def carry_out(plan: Plan, backend: str) -> None:
                 restore_sets(step.lines)
             else:
                 _restore(backend, step.family, step.lines, check_only=False)
+        if plan.guard is not None:
+            write_guard(plan.guard)
     except (commands.CommandFailed, NotApplied) as error:
         if begun:
             raise NotApplied(
@@ -214,6 +218,21 @@ def sysctls() -> dict[str, str]:
         except OSError:
             continue
     return found
+
+
+def bridges_seen() -> bool:
+    """Whether packets within a bridge pass iptables here, or can be made to."""
+    found = sysctls()
+    return bool(found) and all(
+        value == "1" or os.access(_BRIDGE / name, os.W_OK) for name, value in found.items()
+    )
+
+
+def is_bare(text: str) -> bool:
+    """Whether a table holds nothing but empty built-in chains that accept."""
+    lines = [line for line in text.splitlines() if line[:1] in (":", "-")]
+    built_in = tuple(f":{hook} ACCEPT" for hook in HOOKS)
+    return all(line.startswith(built_in) for line in lines)
 
 
 def set_sysctl(name: str, value: str) -> None:

@@ -11,8 +11,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
-from netwatch.enforce.ends import Group
+from netwatch.enforce.ends import Group, apart
 from netwatch.enforce.reach import Reach, opens
 from netwatch.enforce.regions import OTHER, PORTED, Region, Span
 from netwatch.enforce.ruleset import (
@@ -32,6 +33,7 @@ from netwatch.policy.judgement import Direction
 MAX_BLOCKS = 64  # rules of set x set on a host: each costs every refused packet about 150 ns
 MAX_WIDTH = 64  # ports of one range as members; above it the range becomes a block
 MAX_EVENT = 2000  # members that one container's start may add
+LINK_LOCAL = ip_network("fe80::/10")
 MAX_MEMBERS = 1_000_000  # of one set: maxelem is 2^20
 
 
@@ -156,28 +158,33 @@ def _lay_cells(layout: Layout, reach: Reach) -> None:
         for span in few:
             ports = span.last - span.first + 1
             narrow.append((ports, cell.source, cell.destination, span))
-            load[cell.source.name] += ports * len(cell.destination.addresses)
-            load[cell.destination.name] += ports * len(cell.source.addresses)
-    heaviest = sorted(
-        narrow, key=lambda one: -one[0] * max(len(one[1].addresses), len(one[2].addresses))
-    )
+            load[cell.source.name] += ports * _width(cell.destination)
+            load[cell.destination.name] += ports * _width(cell.source)
+    heaviest = sorted(narrow, key=lambda one: -one[0] * max(_width(one[1]), _width(one[2])))
     for ports, source, destination, span in heaviest:
         if max(load[source.name], load[destination.name]) > MAX_EVENT:
             wide[span].add((source, destination))
-            load[source.name] -= ports * len(destination.addresses)
-            load[destination.name] -= ports * len(source.addresses)
+            load[source.name] -= ports * _width(destination)
+            load[destination.name] -= ports * _width(source)
             continue
         layout.members["edge"] |= {
             f"{one},{spot},{other}"
             for spot in spots(span)
             for one in source.addresses
             for other in destination.addresses
+            if not apart(one, other)
         }
     for each in sorted(wide, key=lambda span: span or Span("", 0, 0)):
         matches = layout.width(each)
         if matches is not None:
             for sources, destinations in rectangles(wide[each]):
                 layout.between.append(_between(layout, matches, sources, destinations))
+
+
+def _width(group: Group) -> int:
+    """How many members a new end adds for each port, at most: link-local ones meet their like."""
+    linked = sum(apart(address, "") for address in group.addresses)
+    return max(linked, len(group.addresses) - linked)
 
 
 def _between(
@@ -249,6 +256,7 @@ def _lay_outward(layout: Layout, reach: Reach) -> None:
             for spot in spots(span)
             for address in each.group.addresses
             for network in each.networks
+            if not apart(address, "") or _holds_link_local(network)
         }
         for span in many:
             wide[name, span, each.networks].append(each.group)
@@ -262,6 +270,10 @@ def _lay_outward(layout: Layout, reach: Reach) -> None:
         ends = InSet(layout.addresses(groups), own), InSet(layout.networks(networks), beyond)
         rules = layout.inward if name == "cidr-in" else layout.outward
         rules.append(Rule(Return(), (*matches, *ends)))
+
+
+def _holds_link_local(network: str) -> bool:
+    return ip_network(network).overlaps(LINK_LOCAL)
 
 
 def _lay_doors(layout: Layout, reach: Reach, sides: Sides) -> None:
@@ -286,7 +298,11 @@ def _lay_doors(layout: Layout, reach: Reach, sides: Sides) -> None:
                 continue
             target = Party(door.workload, behind[0] if behind else None)
             if opens(sides.pair(group.party, target, reach.family), door):
-                layout.members["edge"] |= {f"{a},{spot},{door.address}" for a in group.addresses}
+                layout.members["edge"] |= {
+                    f"{a},{spot},{door.address}"
+                    for a in group.addresses
+                    if not apart(a, door.address)
+                }
         layout.members["edge"] |= {f"{a},{spot},{door.address}" for a in behind}
 
 

@@ -21,6 +21,8 @@ BATCH_BEGIN, BATCH_END = 0x10, 0x11
 NESTED = 0x8000
 CONNTRACK, NFTABLES = 1, 10
 DEADLINE_S = 5.0
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h
+SEND_BUFFER = 100_000  # bytes that fit into a socket's own buffer (net.core.wmem_default / 2)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -98,8 +100,11 @@ def _dump(protocol: int, request: bytes) -> Iterator[bytes]:
 
 def send(*messages: bytes) -> int:
     """Send requests as one batch; the errno of the first that failed, or 0."""
+    data = b"".join(messages)
     with connect() as link:
-        link.send(b"".join(messages))
+        if len(data) > SEND_BUFFER:  # a transaction is one datagram, however many members it has
+            link.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * len(data))
+        link.send(data)
         for found, body in _messages(link.recv(1 << 16)):
             if found == ERROR:
                 return -int(struct.unpack_from("=i", body)[0])

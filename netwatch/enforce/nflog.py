@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from netwatch.enforce import netlink
+from netwatch.enforce.probed import Probed
 from netwatch.enforce.render import NFLOG_GROUP
 from netwatch.model.errors import NetwatchError
+from netwatch.model.probe import PORTS
 
 ULOG, PACKET, CONFIG = 4, 0, 1
 COMMAND, MODE, BUFFER, TIMEOUT, THRESHOLD, FLAGS = 1, 2, 3, 4, 5, 6
@@ -52,14 +54,21 @@ class Heard:
 
 
 class Tally:
-    """Counts messages by what they say; bounded, and what is left out is counted aside."""
+    """Counts messages by what they say; bounded, and what is left out is counted aside.
 
-    def __init__(self) -> None:
+    `probed` gives netwatch's own probes of late: what the rules say of them is set aside too.
+    """
+
+    def __init__(
+        self, probed: Callable[[int], frozenset[Probed]] = lambda now: frozenset()
+    ) -> None:
+        self._probed = probed
         self._counts: dict[bytes, list[int]] = {}
         self._expected: int | None = None
         self.lost = 0
         self.overflow = 0
         self.unreadable = 0
+        self.probes = 0
 
     def add(self, data: bytes, now: int) -> int:
         """Count the messages of one datagram; returns how many there were."""
@@ -71,9 +80,11 @@ class Tally:
                 break
             if kind == ULOG << 8 | PACKET:
                 found += 1
-                key = self._key(data, at + 20, min(at + length, size))
+                key, port = self._key(data, at + 20, min(at + length, size))
                 known = counts.get(key)
-                if known is not None:
+                if port in PORTS and self._is_probe(key, port, now):
+                    self.probes += 1
+                elif known is not None:
                     known[0] += 1
                     known[2] = now
                 elif not key:
@@ -85,8 +96,16 @@ class Tally:
             at += (length + 3) & ~3
         return found
 
-    def _key(self, data: bytes, at: int, end: int) -> bytes:
-        """Kind, version, protocol, both addresses and the port, as bytes; empty if unreadable."""
+    def _is_probe(self, key: bytes, port: int, now: int) -> bool:
+        heard = _heard(key, 1, now, now)
+        ends = heard.protocol, heard.source, port, heard.destination, heard.port or 0
+        return Probed(*ends) in self._probed(now)
+
+    def _key(self, data: bytes, at: int, end: int) -> tuple[bytes, int]:
+        """Kind, version, protocol, both addresses and the port, as bytes; empty if unreadable.
+
+        And the source port, 0 where there is none.
+        """
         letter = packet = b""
         while at + 4 <= end:
             size, kind = _attribute(data, at)
@@ -99,8 +118,8 @@ class Tally:
             elif kind == NUMBER:
                 self._follow(int.from_bytes(data[at + 4 : at + 8], "big"))
             at += (size + 3) & ~3
-        ends = five(packet)
-        return letter + ends if ends and letter in _KINDS else b""
+        ends, port = _read(packet)
+        return (letter + ends, port) if ends and letter in _KINDS else (b"", 0)
 
     def _follow(self, number: int) -> None:
         if self._expected is not None and number != self._expected:
@@ -115,8 +134,13 @@ class Tally:
 
 def five(packet: bytes) -> bytes:
     """Version, protocol, both addresses and the destination port of an IP packet, or nothing."""
+    return _read(packet)[0]
+
+
+def _read(packet: bytes) -> tuple[bytes, int]:
+    """What `five` tells, and the source port."""
     if len(packet) < 20:
-        return b""
+        return b"", 0
     version = packet[0] >> 4
     if version == 4:
         protocol, ends, at = packet[9], packet[12:20], (packet[0] & 15) * 4
@@ -126,11 +150,9 @@ def five(packet: bytes) -> bytes:
         while protocol in _EXTENSIONS and at + 8 <= len(packet):
             protocol, at = packet[at], at + 8 + 8 * packet[at + 1]
     else:
-        return b""
-    port = b""
-    if protocol in _PORTED and not later:
-        port = packet[at + 2 : at + 4]
-    return bytes((version, protocol)) + ends + port
+        return b"", 0
+    ports = packet[at : at + 4] if protocol in _PORTED and not later else b""
+    return bytes((version, protocol)) + ends + ports[2:], int.from_bytes(ports[:2], "big")
 
 
 def _heard(key: bytes, count: int, first: int, last: int) -> Heard:

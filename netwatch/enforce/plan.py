@@ -14,6 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import dropwhile, takewhile
 
+from netwatch.enforce.portguard import (
+    NO_STATE,
+    GuardChange,
+    GuardState,
+    guard_change,
+    guard_state,
+)
 from netwatch.enforce.render import (
     chain_lines,
     chain_marks,
@@ -56,6 +63,7 @@ class Actual:
     chains: Mapping[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
     sets: Mapping[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     texts: Mapping[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
+    guard: GuardState = NO_STATE
 
     @property
     def fresh(self) -> bool:
@@ -73,15 +81,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in order; `drift` says in sentences what differs."""
+    """What to do, in order, and last to the bridges' table; `drift` says what differs."""
 
     steps: tuple[Step, ...] = ()
     drift: tuple[str, ...] = ()
+    guard: GuardChange | None = None
 
     @property
     def empty(self) -> bool:
         """Whether everything is as it should be."""
-        return not self.steps
+        return not self.steps and self.guard is None
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -138,7 +147,8 @@ def plan(desired: Ruleset, actual: Actual) -> Plan:
             *rules(3, since=2),
             *sets(("del", "allow"), ("destroy", "")),
         ]
-    return Plan(tuple(steps), tuple(drift))
+    guard = guard_change(desired.guard, actual.guard, drift)
+    return Plan(tuple(steps), tuple(drift), guard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,4 +308,4 @@ def desired_state(desired: Ruleset, *, docker: bool = False) -> Actual:
             if desired.of_family(family):
                 chains[family, hook] = (mark(hook, name),)
     sets = {each.title: (each.kind, each.members) for each in desired.sets}
-    return Actual(chains, sets, texts)
+    return Actual(chains, sets, texts, guard_state(desired.guard))

@@ -82,7 +82,7 @@ def find(snapshot: Snapshot, name: str) -> Workload:
             f"the workloads of this host are not known: {snapshot.problem}",
             "nothing was changed; see netwatch doctor",
         )
-    chosen = _by_name(name, {workload.key: workload for workload in snapshot.workloads})
+    chosen = by_name(name, {workload.key: workload for workload in snapshot.workloads})
     if chosen.host_network:
         raise NetwatchError(
             f"{chosen.key} shares the host's network: it is the host and can not be quarantined",
@@ -94,10 +94,11 @@ def find(snapshot: Snapshot, name: str) -> Workload:
 
 def entry_of(name: str) -> Quarantine:
     """The entry of this name or `namespace/name`, be the workload there or not."""
-    return _by_name(name, {entry.workload: entry for entry in quarantined()})
+    return by_name(name, {entry.workload: entry for entry in quarantined()})
 
 
-def _by_name(name: str, known: dict[str, Found]) -> Found:
+def by_name(name: str, known: dict[str, Found]) -> Found:
+    """What is known by this name or `namespace/name`; raises not-found or ambiguous."""
     keys = [key for key in known if name in (key, key.rpartition("/")[2])]
     if name in keys:
         return known[name]
@@ -254,13 +255,7 @@ def _settle(snapshot: Snapshot, *, now: int) -> None:
 
 def _see_bridges(snapshot: Snapshot) -> None:
     """Policies that only observe did not need this; what to restore is remembered already."""
-    found = kernel.sysctls()
-    if not found and any(network.driver == "bridge" for network in snapshot.networks):
-        raise NetwatchError(
-            "traffic within a bridge can not be dropped: the kernel lacks br_netfilter",
-            "modprobe br_netfilter",
-        )
-    for name, value in found.items():
+    for name, value in kernel.sysctls().items() if kernel.bridges_seen() else ():
         if value != "1":
             kernel.set_sysctl(name, "1")
 

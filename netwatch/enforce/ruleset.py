@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from netwatch.enforce.portguard import NO_GUARD, PortGuard
+
 IPV4, IPV6 = 4, 6
 FAMILIES = (IPV4, IPV6)
 HOOKS = {"FORWARD": "NW-FWD", "INPUT": "NW-IN", "OUTPUT": "NW-OUT"}
@@ -179,6 +181,7 @@ class Ruleset:
     sets: tuple[MemberSet, ...]
     enforcing: bool
     facts: Facts = field(default_factory=Facts, compare=False)
+    guard: PortGuard = NO_GUARD
 
     def of_family(self, family: int) -> tuple[Chain, ...]:
         """The chains of IPv4 (4) or IPv6 (6)."""
@@ -191,4 +194,5 @@ class Ruleset:
         for each in sorted(self.sets, key=lambda each: each.title):
             told.update(f"\n{each.title} {each.kind}\n".encode())
             told.update("\n".join(sorted(each.members)).encode())
+        told.update(self.guard.told().encode())
         return told.hexdigest()

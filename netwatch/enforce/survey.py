@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from netwatch.enforce import kernel, netlink
+from netwatch.enforce import kernel, netlink, nftables
 from netwatch.enforce.compile import KINDS
 from netwatch.enforce.ruleset import FAMILIES
 from netwatch.kernel import commands
@@ -54,6 +54,7 @@ def survey(docker_socket: str) -> list[Check]:
         _ipset,
         _set_types,
         _nftables,
+        _bridges,
         _conntrack,
         _accounting,
     ]
@@ -195,6 +196,14 @@ def _nftables() -> Check:
     ok = commands.available("nft")
     fix = None if ok else "apt-get install nftables"
     return Check("nftables", ok, "installed" if ok else "not installed", fix, needed=False)
+
+
+def _bridges() -> Check:
+    """Whether ports of bridges can be held to their owners' addresses."""
+    ok = nftables.able()
+    fix = None if ok else "use a kernel with nf_tables_bridge, and run netwatch as root"
+    found = "possible" if ok else "not possible: workloads can forge addresses"
+    return Check("anti-spoofing", ok, found, fix, needed=False)
 
 
 def _conntrack() -> Check:

@@ -6,9 +6,12 @@ runtime does not answer nothing is touched: the rules in the kernel stay as they
 
 from __future__ import annotations
 
-from netwatch.enforce import host, kernel, sessions
+from functools import partial
+
+from netwatch.enforce import counters, host, indoors, kernel, sessions
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
+from netwatch.enforce.linklocal import with_link_local
 from netwatch.enforce.plan import plan
 from netwatch.model.snapshot import Snapshot
 
@@ -22,11 +25,14 @@ def refresh(applied: host.Applied, snapshot: Snapshot, *, now: int) -> tuple[str
     if snapshot.problem:
         return ()
     with kernel.lock():
+        snapshot = with_link_local(snapshot)
         ruleset = compile(applied.policies, snapshot, now=now)
         todo = plan(ruleset, kernel.read(applied.backend))
+        within = partial(indoors.settle, record=host.rooms(), now=now)
         if todo.empty:
-            return ()
+            return within(ruleset, snapshot, applied.backend)
+        counters.bank(todo, applied.backend, host.folder())
         kernel.carry_out(todo, applied.backend)
         for session in sessions.forbidden(ruleset, host_addresses(snapshot)):
             sessions.cut(session)
-    return todo.drift
+        return (*todo.drift, *within(ruleset, snapshot, applied.backend))

@@ -13,7 +13,8 @@ from netwatch.model.workload import Workload
 class Node:
     """A node of the map. `kind`: workload, host, external, or group (stands for several).
 
-    `group` names the box around it: the project of a workload, else its namespace.
+    `group` names the box around it: the project of a workload, else its namespace. `known_as` is
+    the name of an address outside, `named_by` who said so (see `Peer`).
     """
 
     id: str
@@ -22,6 +23,8 @@ class Node:
     group: str | None = None
     host: str | None = None
     namespace: str | None = None
+    known_as: str | None = None
+    named_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,22 @@ def nodes_of(workloads: Iterable[Workload], edges: Iterable[Edge]) -> dict[str, 
     }
     for edge in edges:
         for peer in (edge.source, edge.destination):
-            if peer.id not in nodes:
+            if peer.id not in nodes or (peer.known_as and not nodes[peer.id].known_as):
                 nodes[peer.id] = _node(peer)
     return nodes
 
 
 def _node(peer: Peer) -> Node:
-    return Node(peer.id, peer.name, peer.kind, peer.namespace, peer.host, peer.namespace)
+    return Node(
+        peer.id,
+        peer.known_as or peer.name,
+        peer.kind,
+        peer.namespace,
+        peer.host,
+        peer.namespace,
+        peer.known_as,
+        peer.named_by,
+    )
 
 
 def grouping(

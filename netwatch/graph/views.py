@@ -23,6 +23,7 @@ LIMIT_NODES = 300
 LIMIT_EDGES = 1_500
 _VERDICTS = ("deny", "would-deny", "unknown", "allow")  # worst first
 _ENCRYPTIONS = ("plaintext", "unknown", "encrypted")
+_PROTECTIONS = ("neither", "unknown", "tls", "link", "both")
 _Line = tuple[str, str, str]  # source node, target node, edge id (empty in a grouped map)
 
 
@@ -49,10 +50,12 @@ def map_view(
     `omitted` counts what even that left no room for; the busiest are kept.
 
     A node: id, label, kind (workload, host, external, group), group (project or namespace), host,
-    namespace, members, silent (the agent of its host is), badges {undocumented, alerts, severity}.
+    namespace, known_as and named_by (of an address outside), members, silent (if its agent is),
+    badges {undocumented, alerts, severity}.
     An edge: id, source, target, label, protocol, port, verdict (allow, deny, would-deny, unknown),
-    encryption (plaintext, unknown, encrypted), documented (true, false; null: not a workload),
-    members, connections, packets, bytes, first_seen, last_seen, alerts.
+    encryption (plaintext, unknown, encrypted), protection (the worst of those that leave a host:
+    neither, unknown, tls, link, both; null: none leaves), documented (true, false; null: not a
+    workload), members, connections, packets, bytes, first_seen, last_seen, alerts.
     Times are RFC 3339. Resolved alerts are not counted.
     """
     edges = list(edges)
@@ -133,6 +136,8 @@ def _node(
         "group": node.group,
         "host": node.host,
         "namespace": node.namespace,
+        "known_as": node.known_as,
+        "named_by": node.named_by,
         "members": len(members),
         "silent": node.host in marks.silent,
         "badges": {
@@ -148,6 +153,7 @@ def _edge(line: _Line, edges: Sequence[Edge], marks: _Marks) -> dict[str, Any]:
     one = edges[0] if id else None
     alerts = {alert.id for edge in edges for alert in marks.about.get(edge.id, ())}
     judged = [e.documented is not None for e in edges if e.destination.kind == "workload"]
+    protections = [edge.protection for edge in edges if edge.protection]
     return {
         "id": id or f"{source}>{target}",
         "source": source,
@@ -157,6 +163,7 @@ def _edge(line: _Line, edges: Sequence[Edge], marks: _Marks) -> dict[str, Any]:
         "port": one.port if one else None,
         "verdict": min((_verdict(edge) for edge in edges), key=_VERDICTS.index),
         "encryption": min((edge.encryption for edge in edges), key=_ENCRYPTIONS.index),
+        "protection": min(protections, key=_PROTECTIONS.index, default=None),
         "documented": all(judged) if judged else None,
         "members": len(edges),
         "connections": sum(edge.connections for edge in edges),

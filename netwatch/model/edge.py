@@ -5,17 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from netwatch.model.link import protection_of
 from netwatch.model.times import rfc3339
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Peer:
-    """One end of an edge. `kind`: workload, host or external (a name or an address)."""
+    """One end of an edge. `kind`: workload, host or external (an address).
+
+    `known_as` is what an address outside is called, and `named_by` who said so: sni, http, dns
+    or cidr (see `Endpoint`).
+    The others are those of a workload, as last reported.
+    """
 
     kind: str
     name: str
     namespace: str | None = None
     host: str | None = None
+    known_as: str | None = None
+    named_by: str | None = None
+    image: str | None = None
+    image_digest: str | None = None
+    project: str | None = None
+    service: str | None = None
 
     @property
     def id(self) -> str:
@@ -31,6 +43,8 @@ class Edge:
 
     `encryption` is the worst of its flows (plaintext, unknown, encrypted); `versions` the
     protocol versions seen. `documented` names the source of the port's documentation, or is None.
+    `link` is the worst of what carried its flows out of a host, `STATUS` or `STATUS KIND` as in
+    `model.link.Link`; None where nothing left a host, or no agent told.
     """
 
     source: Peer
@@ -51,6 +65,14 @@ class Edge:
     verdict: str | None = None
     staged: str | None = None
     documented: str | None = None
+    link: str | None = None
+
+    @property
+    def protection(self) -> str | None:
+        """Who protects it on the wire (see `protection_of`); None if it stays within a host."""
+        if not self.crosses_hosts and self.link is None:
+            return None
+        return protection_of(self.encryption, (self.link or "unknown").partition(" ")[0])
 
     @property
     def id(self) -> str:
@@ -72,6 +94,12 @@ def peer_as_json(peer: Peer) -> dict[str, Any]:
         "name": peer.name,
         "namespace": peer.namespace,
         "host": peer.host,
+        "known_as": peer.known_as,
+        "named_by": peer.named_by,
+        "image": peer.image,
+        "image_digest": peer.image_digest,
+        "project": peer.project,
+        "service": peer.service,
     }
 
 
@@ -97,4 +125,11 @@ def edge_as_json(edge: Edge) -> dict[str, Any]:
         "staged": edge.staged,
         "documented": edge.documented,
         "crosses_hosts": edge.crosses_hosts,
+        "link": _link_as_json(edge.link),
+        "protection": edge.protection,
     }
+
+
+def _link_as_json(link: str | None) -> dict[str, str | None] | None:
+    status, _, kind = (link or "").partition(" ")
+    return {"status": status, "kind": kind or None} if status else None

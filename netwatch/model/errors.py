@@ -11,7 +11,21 @@ Every error says what to do next in `hint`. The shape of its JSON is fixed by th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Replacement(NamedTuple):
+    """What to write instead of the text from one place of a file to another, to be right.
+
+    Lines and columns count from 1; the end is just behind what goes. Nothing goes where both are
+    the same: `text` is put in there.
+    """
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    text: str
 
 
 class NetwatchError(Exception):
@@ -29,6 +43,7 @@ class NetwatchError(Exception):
         file: str | None = None,
         line: int | None = None,
         column: int | None = None,
+        replacement: Replacement | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -37,6 +52,7 @@ class NetwatchError(Exception):
         self.file = file
         self.line = line
         self.column = column
+        self.replacement = replacement
 
     def __str__(self) -> str:
         where = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
@@ -44,18 +60,18 @@ class NetwatchError(Exception):
         return f"{text} ({self.hint})" if self.hint else text
 
     def as_json(self) -> dict[str, Any]:
-        """`{"ok": false, "error": {...}}` with every key present."""
-        return {
-            "ok": False,
-            "error": {
-                "code": self.code,
-                "message": self.message,
-                "hint": self.hint,
-                "file": self.file,
-                "line": self.line,
-                "column": self.column,
-            },
+        """`{"ok": false, "error": {...}}` with every key but `replacement` always present."""
+        error: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
         }
+        if self.replacement is not None:
+            error["replacement"] = self.replacement._asdict()
+        return {"ok": False, "error": error}
 
 
 class UsageError(NetwatchError):

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from netwatch.model.link import Link, link_as_json, protection_of
 from netwatch.model.times import rfc3339
+from netwatch.model.workload import Workload
+
+_NOBODY: Mapping[str, Workload] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The certificate that a server showed. Times are nanoseconds since the epoch."""
+    """The certificate that a server showed. Times are nanoseconds since the epoch.
+
+    `key_type` is rsa, ec, ed25519, ed448 or dsa, `key_bits` its size; None where the key is of
+    another kind.
+    """
 
     subject: str
     issuer: str
     not_before: int
     not_after: int
     sha256: str
+    key_type: str | None = None
+    key_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +52,39 @@ class Encryption:
     ja3s: str | None = None
     ja4: str | None = None
     certificate: Certificate | None = None
+    hassh: str | None = None
+    hassh_server: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Who holds the socket of an end, as the host sees it: pid and uid are the host's numbers.
+
+    `exe` is the file that runs, None where it could not be read. `user` is what this host calls
+    the uid, None where it has no such user; a container may call it otherwise.
+    """
+
+    pid: int
+    exe: str | None
+    uid: int
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One end of a flow. `workload` is a `Workload.identity`, or None: no workload, or unknown."""
+    """One end of a flow. `workload` is a `Workload.identity`, or None: no workload, or unknown.
+
+    `process` is None where its socket was gone before anybody looked. `name` is what an address
+    outside is called, and `named_by` who said so: sni or http (the client, in this conversation),
+    dns (an answer that was seen before), cidr (the operator).
+    """
 
     address: str
     port: int | None
     workload: str | None = None
+    process: Process | None = None
+    name: str | None = None
+    named_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +104,8 @@ class Flow:
     `state`: established, unanswered, refused, reset or one-way. `direction`: seen, or guessed when
     nothing proves who is the client; a guessed flow never raises a finding and never teaches.
     `reporter` is the side whose host saw it: client, server, both or file. `original` is where the
-    client aimed before DNAT, if that differs from `server`.
+    client aimed before DNAT, if that differs from `server`. `link` says what carries it out of its
+    host; None where it stays within, or nobody looked.
     """
 
     client: Endpoint
@@ -95,6 +131,7 @@ class Flow:
     original: Endpoint | None = None
     verdict: str | None = None
     staged: str | None = None
+    link: Link | None = None
 
 
 def certificate_as_json(certificate: Certificate | None) -> dict[str, Any] | None:
@@ -107,6 +144,7 @@ def certificate_as_json(certificate: Certificate | None) -> dict[str, Any] | Non
         "not_before": rfc3339(certificate.not_before),
         "not_after": rfc3339(certificate.not_after),
         "sha256": certificate.sha256,
+        "key": {"type": certificate.key_type, "bits": certificate.key_bits},
     }
 
 
@@ -126,6 +164,8 @@ def encryption_as_json(encryption: Encryption) -> dict[str, Any]:
         "ja3s": encryption.ja3s,
         "ja4": encryption.ja4,
         "certificate": certificate_as_json(encryption.certificate),
+        "hassh": encryption.hassh,
+        "hassh_server": encryption.hassh_server,
     }
 
 
@@ -155,11 +195,14 @@ def flow_as_json(flow: Flow) -> dict[str, Any]:
     }
 
 
-def live_flow_as_json(flow: Flow) -> dict[str, Any]:
-    """`flow_as_json` with what only a running host knows: workloads, verdicts, reporter."""
+def live_flow_as_json(flow: Flow, known: Mapping[str, Workload] = _NOBODY) -> dict[str, Any]:
+    """`flow_as_json` with what only a running host knows: workloads, processes, verdicts, link.
+
+    `known` are workloads by identity: what an end was made from is taken from there.
+    """
     line = flow_as_json(flow)
-    line["client"]["workload"] = flow.client.workload
-    line["server"]["workload"] = flow.server.workload
+    line["client"] |= _behind(flow.client, known)
+    line["server"] |= _behind(flow.server, known)
     line["original"] = (
         {"address": flow.original.address, "port": flow.original.port} if flow.original else None
     )
@@ -168,4 +211,35 @@ def live_flow_as_json(flow: Flow) -> dict[str, Any]:
     line["host"] = flow.host
     line["verdict"] = flow.verdict
     line["staged"] = flow.staged
+    line["link"] = link_as_json(flow.link)
+    line["protection"] = protection_of(
+        flow.encryption.status, flow.link.status if flow.link else None
+    )
     return line
+
+
+def process_as_json(process: Process | None) -> dict[str, Any] | None:
+    """The `process` object of an end, or None."""
+    if process is None:
+        return None
+    return {
+        "pid": process.pid,
+        "exe": process.exe,
+        "uid": process.uid,
+        "user": process.user,
+    }
+
+
+def _behind(end: Endpoint, known: Mapping[str, Workload]) -> dict[str, Any]:
+    """What is known of an end beside its address."""
+    workload = known.get(end.workload or "")
+    return {
+        "workload": end.workload,
+        "name": end.name,
+        "named_by": end.named_by,
+        "image": workload.image if workload else None,
+        "image_digest": workload.image_digest if workload else None,
+        "project": workload.project if workload else None,
+        "service": workload.service if workload else None,
+        "process": process_as_json(end.process),
+    }

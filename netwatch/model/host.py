@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from netwatch.model.link import Links, links_as_json
+from netwatch.model.policy_version import NO_DOCUMENTS
+from netwatch.model.probe import disagreement_as_json
 from netwatch.model.report import Capture, Enforcement
 from netwatch.model.times import rfc3339
 
@@ -16,6 +19,7 @@ class HostState:
     `first_report` and `last_report` are None for a host that was enrolled and never reported.
     `clock_skew` is the agent's clock minus the controller's, in nanoseconds, the way of the report
     included. `interval` is the length of the last report, in nanoseconds. `losses` are totals.
+    `wanted` is the hash of the policies that the controller wants in force, None for no wish.
     """
 
     host: str
@@ -31,6 +35,8 @@ class HostState:
     interval: int = 0
     workloads: int = 0
     addresses: tuple[str, ...] = ()
+    wanted: str | None = None
+    links: Links = Links()
 
 
 def host_as_json(host: HostState) -> dict[str, Any]:
@@ -56,9 +62,20 @@ def host_as_json(host: HostState) -> dict[str, Any]:
             "drift": list(enforcement.drift),
             "problem": enforcement.problem,
             "quarantined": list(enforcement.quarantined),
+            "totals": dict(enforcement.totals),
+            "proven": enforcement.proven,
+            "proven_at": rfc3339(enforcement.proven_at),
+            "unproven": [disagreement_as_json(each) for each in enforcement.unproven],
+            "policies": enforcement.policies,
+            "mode": enforcement.mode,
+            "pending": enforcement.pending,
         },
+        "wanted": host.wanted,
+        "differs": host.wanted is not None
+        and host.wanted != (enforcement.policies or NO_DOCUMENTS),
         "losses": dict(host.losses),
         "clock_skew_ms": host.clock_skew / 1e6,
         "workloads": host.workloads,
         "addresses": list(host.addresses),
+        "links": links_as_json(host.links),
     }

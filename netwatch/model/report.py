@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from netwatch.model.denial import Denial
 from netwatch.model.flow import Flow
+from netwatch.model.learned import LearnedName
+from netwatch.model.link import Links
+from netwatch.model.probe import Disagreement
 from netwatch.model.workload import Workload
 
 SCHEMA = 1  # raised when a field changes its meaning; the controller refuses what it does not know
@@ -22,7 +25,14 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Enforcement:
-    """What is really in the kernel of a host, as it was read back; `digest` of the ruleset."""
+    """What is really in the kernel of a host, as it was read back; `digest` of the ruleset.
+
+    `policies` is the hash of the documents in force (policy_version.digest_of), None for none.
+    `mode` is enforce where the controller's policies are given force, else observe. `pending`:
+    they are undone unless they are confirmed. `totals` are packets by kind of denial, exact, since
+    an agent of this host began to count. Of the last round of canaries, at `proven_at`, `proven`
+    calls did what the documents say and `unproven` did not.
+    """
 
     backend: str | None = None
     digest: str | None = None
@@ -31,6 +41,13 @@ class Enforcement:
     drift: tuple[str, ...] = ()
     problem: str | None = None
     quarantined: tuple[str, ...] = ()
+    policies: str | None = None
+    mode: str = "observe"
+    pending: bool = False
+    totals: tuple[tuple[str, int], ...] = ()
+    proven: int = 0
+    proven_at: int | None = None
+    unproven: tuple[Disagreement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,8 @@ class Report:
 
     `flows` hold what was counted since the report before, not totals. `losses` are (reason, count)
     pairs of the same interval: what was seen and dropped, or could not be seen. `denials` are a
-    sample too: rules log at most some of what they refuse.
+    sample too: rules log at most some of what they refuse. `names` were learned or renewed since
+    the report before; `links` are the host's tunnels as they were read last.
     """
 
     host: str
@@ -56,3 +74,5 @@ class Report:
     version: str = ""
     schema: int = SCHEMA
     denials: tuple[Denial, ...] = ()
+    names: tuple[LearnedName, ...] = ()
+    links: Links = Links()

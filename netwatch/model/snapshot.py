@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from netwatch.model.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network of this host that workloads are attached to. `driver`: bridge, macvlan, host …"""
+    """A network of this host that workloads are attached to. `driver`: bridge, macvlan, host …
+
+    `encrypted` is what an overlay was made to be; whether the wire shows it is another question.
+    """
 
     name: str
     driver: str
     bridge: str | None = None
     subnets: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
+    encrypted: bool = False
+
+    def holds(self, address: str) -> bool:
+        """Whether the address lies in one of the subnets."""
+        known = ip_address(address)
+        return any(
+            known.version == held.version and known in held
+            for held in (ip_network(text, strict=False) for text in self.subnets)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,8 @@ class Snapshot:
 
     `uplinks` are the interfaces towards other hosts. `problem` says why it may be incomplete (the
     runtime does not answer), in a sentence for people. `quarantined` are workloads of this host
-    that an operator cut off.
+    that an operator cut off. `protected` are pairs of a local and a far address between which
+    nothing leaves this host but in an encrypted tunnel.
     """
 
     host: str
@@ -58,3 +72,4 @@ class Snapshot:
     uplinks: tuple[str, ...] = ()
     problem: str | None = None
     quarantined: tuple[Quarantine, ...] = ()
+    protected: tuple[tuple[str, str], ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 SECOND = 1_000_000_000
 
@@ -12,8 +13,14 @@ def rfc3339(nanoseconds: int | None) -> str | None:
     if nanoseconds is None:
         return None
     seconds, rest = divmod(nanoseconds, SECOND)
+    return f"{_whole(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _whole(seconds: int) -> str:
+    """Up to the seconds: what is seen together lies within a few minutes of each other."""
     moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
-    return f"{moment.isoformat(timespec='seconds')}.{rest // 1000:06d}Z"
+    return moment.isoformat(timespec="seconds")
 
 
 def nanoseconds(text: str) -> int:

@@ -70,6 +70,8 @@ class Workload:
     runtime_id: str = ""
     pid: int | None = None
     host_network: bool = False
+    link_local: tuple[str, ...] = ()
+    """Its own addresses of single links, fe80::/10: added where rules are made."""
 
     @property
     def key(self) -> str:

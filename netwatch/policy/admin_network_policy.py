@@ -8,27 +8,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from netwatch.policy import fields
+from netwatch.policy import fields, port_fields
+from netwatch.policy.edits import instead
 from netwatch.policy.ir import Action, Mode, Place, Policy, PortSpec, Tier
 from netwatch.policy.nodes import Node, invalid
 from netwatch.policy.tiers import MAX_PRIORITY, Dialect, read_priority, read_tier
 
 KIND = "AdminNetworkPolicy"
 BASELINE_KIND = "BaselineAdminNetworkPolicy"
+SPEC = "{priority: 500, subject: {namespaces: {}}}"
+BASELINE_SPEC = "{subject: {namespaces: {}}}"
 BASELINE_NAME = "default"
 """The API allows one BaselineAdminNetworkPolicy in a cluster, of this name."""
 
+EXAMPLE = "{portNumber: {protocol: TCP, port: 443}}"
 _KEYS = ("portNumber", "portRange", "namedPort")
 
 
 def read_admin_network_policy(spec: Node, *, name: str, mode: Mode, place: Place) -> Policy:
     """The policy of the Admin tier; raises InvalidDocument or InvalidPolicies."""
     known = ("priority", "subject", "ingress", "egress")
-    entries = fields.mapping(spec, "spec", known)
+    entries = fields.mapping(spec, "spec", known, needed=("priority", "subject"), example=SPEC)
     return read_tier(
         spec,
         entries,
-        dialect=_ADMIN,
+        dialect=ADMIN,
         name=name,
         mode=mode,
         place=place,
@@ -43,8 +47,14 @@ def read_baseline_admin_network_policy(
     """The policy of the Baseline tier; raises InvalidDocument or InvalidPolicies."""
     return read_tier(
         spec,
-        fields.mapping(spec, "spec", ("subject", "ingress", "egress")),
-        dialect=_BASELINE,
+        fields.mapping(
+            spec,
+            "spec",
+            ("subject", "ingress", "egress"),
+            needed=("subject",),
+            example=BASELINE_SPEC,
+        ),
+        dialect=BASELINE,
         name=name,
         mode=mode,
         place=place,
@@ -55,40 +65,47 @@ def read_baseline_admin_network_policy(
 
 def _port(node: Node) -> PortSpec:
     """One item of `ports`: portNumber, portRange or namedPort."""
-    entries = fields.mapping(node, "the port", _KEYS)
+    entries = fields.mapping(node, "the port", _KEYS, example=EXAMPLE)
     if len(entries) != 1:
         said = " and ".join(entries) or "nothing"
         raise invalid(
             node.place,
             f"the item of ports names {said}",
-            "name one, for example portNumber: {protocol: TCP, port: 443}",
+            f"name one, for example {EXAMPLE}",
+            instead(node, EXAMPLE),
         )
     key, value = next(iter(entries.items()))
     if key == "namedPort":
-        return PortSpec(name=fields.port_name(fields.string(value, key, "https"), value))
+        return PortSpec(name=port_fields.port_name(fields.string(value, key, "https"), value))
     if key == "portRange":
-        inner = fields.mapping(value, key, ("protocol", "start", "end"))
-        protocol = fields.protocol(inner.get("protocol"), known=fields.LOWER)
-        return PortSpec(protocol, *fields.start_and_end(inner, value, key))
-    inner = fields.mapping(value, key, ("protocol", "port"))
+        known = ("protocol", "start", "end")
+        inner = fields.mapping(
+            value, key, known, needed=known[1:], example="{start: 8000, end: 8010}"
+        )
+        protocol = port_fields.protocol(inner.get("protocol"), known=port_fields.LOWER)
+        return PortSpec(protocol, *port_fields.start_and_end(inner, value, key))
+    inner = fields.mapping(
+        value, key, ("protocol", "port"), needed=("port",), example="{port: 443}"
+    )
     if "port" not in inner:
-        raise invalid(value.place, "portNumber has no port", "add port: 443, say")
-    number = fields.number(inner["port"], "port")
-    protocol = fields.protocol(inner.get("protocol"), known=fields.LOWER)
+        raise fields.lacks(value, "portNumber has no port", "port", "443")
+    number = port_fields.number(inner["port"], "port")
+    protocol = port_fields.protocol(inner.get("protocol"), known=port_fields.LOWER)
     return PortSpec(protocol, number, number)
 
 
-_ADMIN = Dialect(
+ADMIN = Dialect(
     KIND,
     {"Allow": Action.ALLOW, "Deny": Action.DENY, "Pass": Action.PASS},
     ports="ports",
+    example=EXAMPLE,
     port=_port,
     most=100,
     names=True,
     needs_namespaces=True,
 )
-_BASELINE = replace(
-    _ADMIN,
+BASELINE = replace(
+    ADMIN,
     kind=BASELINE_KIND,
     actions={"Allow": Action.ALLOW, "Deny": Action.DENY},
     names=False,

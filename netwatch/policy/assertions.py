@@ -12,7 +12,6 @@ else about every port there is. A sentence that speaks about nobody fails: it wo
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,14 +19,15 @@ from dataclasses import dataclass
 from netwatch.model.workload import Workload
 from netwatch.policy import fields
 from netwatch.policy.evaluate import ENFORCED, Judge
-from netwatch.policy.fields import Problems, meant
+from netwatch.policy.fields import Problems
 from netwatch.policy.ir import Mode, Party, Place, Policy, PortSpec, World
 from netwatch.policy.match import port_matches
 from netwatch.policy.matrix import pair
 from netwatch.policy.networks import Outside
 from netwatch.policy.nodes import Kind, Node, invalid, read_nodes
 from netwatch.policy.parts import Ports, outside_ends, port_parts
-from netwatch.policy.short import read_labels, read_ports
+from netwatch.policy.short import read_ports
+from netwatch.policy.words import parties
 
 MAX_TOLD = 5
 """Counter-examples of one sentence."""
@@ -38,8 +38,6 @@ _SENTENCE = re.compile(
 )
 _NEGATIVE = ("must not reach", "can not reach", "cannot reach", "never reaches")
 _WITH_PORT = re.compile(r"(?P<name>[^:]+):(?P<port>[\w*-]+(/\w+)?)")
-_IN = re.compile(r"(?P<who>(?:.* )?)in (?P<namespace>[\w.-]+)")
-_EVERYTHING = ("", "anything", "everything", "anybody", "everybody", "any workload")
 _EXAMPLE = "for example: web must reach db:5432, or: nothing in shop reaches the internet"
 
 
@@ -191,44 +189,9 @@ class _Examiner:
                     yield part
 
     def _parties(self, words: str, place: Place) -> list[Party]:
-        words = words.removeprefix("the ").strip()
-        if words == "host":
-            return [Party(host=True)]
-        if words == "internet":
+        if words.removeprefix("the ").strip() == "internet":
             outside = Outside(self._world)
             ends = outside_ends(self._judge.policies, self._world)
             found = [e.party for e in ends if e.party.address and outside.holds(e.party.address)]
             return found or [Party(None, "1.0.0.0")]
-        match = _IN.fullmatch(words)
-        if match is None:
-            return self._named(words, None, place)
-        return self._named(match["who"].strip(), match["namespace"], place)
-
-    def _workloads(self, who: str, namespace: str | None) -> list[Party]:
-        return [
-            Party(workload)
-            for workload in self._world.workloads
-            if namespace in (None, workload.namespace)
-            and (who in _EVERYTHING or who in (workload.name, workload.key, workload.identity))
-        ]
-
-    def _named(self, who: str, namespace: str | None, place: Place) -> list[Party]:
-        found = self._workloads(who, namespace)
-        if found or who in _EVERYTHING:
-            return found
-        if re.search(r"[=()]", who):
-            selector = read_labels(Node(Kind.TEXT, place, text=who), "the test")
-            return [
-                party
-                for party in self._workloads("", namespace)
-                if party.workload and selector.matches(party.workload.label_values())
-            ]
-        try:
-            address = str(ipaddress.ip_address(who))
-        except ValueError:
-            known = [name for w in self._world.workloads for name in (w.name, w.key)]
-            raise invalid(place, f"nobody is called {who[:60]!r}", meant(who, known)) from None
-        for workload in self._world.workloads:
-            if address in workload.addresses:
-                return [Party(workload, address)]
-        return [Party(None, address, host=address in self._world.host_addresses)]
+        return parties(words, self._world, place)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from netwatch.model.workload import Workload
-from netwatch.policy.ir import Action, Place, Policy, Rule, Tier
+from netwatch.policy.ir import LINK_ENCRYPTED, Action, Place, Policy, Rule, Tier
 from netwatch.policy.judgement import Clause
 from netwatch.policy.match import port_matches
 
@@ -124,11 +124,19 @@ def _turn(
 
 
 def first(
-    clauses: tuple[Clause, ...], protocol: str, port: int | None, target: Workload | None, now: int
+    clauses: tuple[Clause, ...],
+    protocol: str,
+    port: int | None,
+    target: Workload | None,
+    now: int,
+    *,
+    linked: bool = False,
 ) -> Clause | None:
-    """The first clause that has not expired and whose ports hold."""
+    """The first clause that has not expired, whose ports hold, and whose link does (`linked`)."""
     for clause in clauses:
         rule = clause.rule
+        if rule.obligation == LINK_ENCRYPTED and not linked:
+            continue
         if rule.expires is not None and now >= rule.expires:
             continue
         if not rule.ports:

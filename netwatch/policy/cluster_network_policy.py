@@ -6,23 +6,27 @@ refuses must not mean something on a host. Of its peers, nodes are refused by na
 
 from __future__ import annotations
 
-from netwatch.policy import fields
+from netwatch.policy import fields, port_fields
+from netwatch.policy.edits import instead
 from netwatch.policy.fields import Problems
 from netwatch.policy.ir import Action, Mode, Place, Policy, PortSpec, Tier
 from netwatch.policy.nodes import Node, invalid
 from netwatch.policy.tiers import Dialect, read_priority, read_tier
 
 KIND = "ClusterNetworkPolicy"
-_TIERS = {"Admin": Tier.ADMIN, "Baseline": Tier.BASELINE}
+SPEC = "{tier: Admin, priority: 500, subject: {namespaces: {}}}"
+"""The smallest that is right."""
+TIERS = {"Admin": Tier.ADMIN, "Baseline": Tier.BASELINE}
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _NAMED = "destinationNamedPort"
-_EXAMPLE = "for example tcp: {destinationPort: {number: 443}}"
+_EXAMPLE = "{tcp: {destinationPort: {number: 443}}}"
+_EVERY_PORT = "{range: {start: 1, end: 65535}}"
 
 
 def read_cluster_network_policy(spec: Node, *, name: str, mode: Mode, place: Place) -> Policy:
     """The policy that `spec` describes; raises InvalidDocument or InvalidPolicies."""
     known = ("tier", "priority", "subject", "ingress", "egress")
-    entries = fields.mapping(spec, "spec", known)
+    entries = fields.mapping(spec, "spec", known, needed=known[:3], example=SPEC)
     problems = Problems()
     tier = Tier.ADMIN
     priority = 0
@@ -34,7 +38,7 @@ def read_cluster_network_policy(spec: Node, *, name: str, mode: Mode, place: Pla
         policy = read_tier(
             spec,
             entries,
-            dialect=_DIALECT,
+            dialect=DIALECT,
             name=name,
             mode=mode,
             place=place,
@@ -47,45 +51,57 @@ def read_cluster_network_policy(spec: Node, *, name: str, mode: Mode, place: Pla
 
 def _tier(spec: Node, node: Node | None) -> Tier:
     if node is None:
-        raise invalid(spec.place, "the spec has no tier", f"add tier: {' or '.join(_TIERS)}")
-    return _TIERS[fields.choice(node, "tier", tuple(_TIERS))]
+        raise fields.lacks(spec, "the spec has no tier", "tier", "Admin")
+    return TIERS[fields.choice(node, "tier", tuple(TIERS))]
 
 
 def _protocol(node: Node) -> PortSpec:
     """One item of `protocols`: `{tcp: {destinationPort: ...}}` or a port's name."""
-    entries = fields.mapping(node, "the protocol", (*_PROTOCOLS, _NAMED))
+    entries = fields.mapping(node, "the protocol", (*_PROTOCOLS, _NAMED), example=_EXAMPLE)
     if len(entries) != 1:
         said = " and ".join(entries) or "nothing"
-        raise invalid(node.place, f"the item of protocols names {said}", f"name one, {_EXAMPLE}")
+        raise invalid(
+            node.place,
+            f"the item of protocols names {said}",
+            f"name one, for example {_EXAMPLE}",
+            instead(node, _EXAMPLE),
+        )
     key, value = next(iter(entries.items()))
     if key == _NAMED:
-        return PortSpec(name=fields.port_name(fields.string(value, _NAMED, "https"), value))
-    inner = fields.mapping(value, key, ("destinationPort",))
+        return PortSpec(name=port_fields.port_name(fields.string(value, _NAMED, "https"), value))
+    known = ("destinationPort",)
+    example = f"{{destinationPort: {_EVERY_PORT}}}"
+    inner = fields.mapping(value, key, known, needed=known, example=example)
     if "destinationPort" not in inner:
-        raise invalid(
-            value.place,
-            f"{key} names no port",
-            "for every port destinationPort: {range: {start: 1, end: 65535}}",
-        )
+        raise fields.lacks(value, f"{key} names no port", "destinationPort", _EVERY_PORT)
     return PortSpec(key, *_port(inner["destinationPort"]))
 
 
 def _port(node: Node) -> tuple[int, int]:
-    entries = fields.mapping(node, "destinationPort", ("number", "range"))
+    known = ("number", "range")
+    entries = fields.mapping(node, "destinationPort", known, example="{number: 443}")
     if len(entries) != 1:
         said = "both number and range" if entries else "neither number nor range"
-        raise invalid(node.place, f"destinationPort has {said}", "for example {number: 443}")
+        raise invalid(
+            node.place,
+            f"destinationPort has {said}",
+            "for example {number: 443}",
+            instead(node, "{number: 443}"),
+        )
     if "number" in entries:
-        number = fields.number(entries["number"], "number")
+        number = port_fields.number(entries["number"], "number")
         return number, number
     value = entries["range"]
-    return fields.start_and_end(fields.mapping(value, "range", ("start", "end")), value, "range")
+    ends = ("start", "end")
+    inner = fields.mapping(value, "range", ends, needed=ends, example="{start: 8000, end: 8010}")
+    return port_fields.start_and_end(inner, value, "range")
 
 
-_DIALECT = Dialect(
+DIALECT = Dialect(
     KIND,
     {"Accept": Action.ALLOW, "Deny": Action.DENY, "Pass": Action.PASS},
     ports="protocols",
+    example=_EXAMPLE,
     port=_protocol,
     most=25,
     names=True,

@@ -26,8 +26,8 @@ from netwatch.policy.ir import (
 from netwatch.policy.nodes import invalid
 
 
-def conflicts(policies: Sequence[Policy]) -> Iterator[InvalidDocument]:
-    """One error for each two documents of the same tier and priority that could disagree."""
+def conflicts(policies: Sequence[Policy]) -> Iterator[tuple[InvalidDocument, Policy]]:
+    """One error for each two documents of one tier and priority that could disagree, and which."""
     ranked: dict[tuple[Tier, int], list[Policy]] = {}
     for policy in policies:
         if policy.tier is not Tier.MIDDLE:
@@ -37,7 +37,7 @@ def conflicts(policies: Sequence[Policy]) -> Iterator[InvalidDocument]:
             continue
         for one, other in combinations(group, 2):
             if found := _conflict(one, other):
-                yield _error(one, other, *found)
+                yield _error(one, other, *found), other
 
 
 def _error(one: Policy, other: Policy, first: Rule, second: Rule) -> InvalidDocument:

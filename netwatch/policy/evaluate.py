@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from netwatch.model.workload import Workload
 from netwatch.policy.clauses import Face, Side, decides, first, in_order, ranked
 from netwatch.policy.ir import (
+    LINK_ENCRYPTED,
     Action,
     Decision,
     Mode,
@@ -34,7 +35,7 @@ from netwatch.policy.judgement import (
     denied,
     title,
 )
-from netwatch.policy.match import covers, is_host
+from netwatch.policy.match import covers, is_host, linked
 from netwatch.policy.peers import Peers
 
 ENFORCED = frozenset({Mode.ENFORCE})
@@ -102,6 +103,14 @@ class Judge:
     ) -> None:
         self.world = world
         self.policies = tuple(sorted((p for p in policies if p.mode in modes), key=_order))
+        self._demands_link = any(
+            rule.obligation == LINK_ENCRYPTED
+            for policy in self.policies
+            for rule in (*policy.ingress, *policy.egress)
+        )
+        self._protected = frozenset(
+            pair for one, other in world.protected for pair in ((one, other), (other, one))
+        )
         self._peers = Peers(world)
         self._by_namespace: dict[str | None, list[int]] = {}
         for number, policy in enumerate(self.policies):
@@ -136,6 +145,10 @@ class Judge:
         if not into.permits:
             return denied(into, "destination", start.title, end.title, what, also=out.isolating)
         return allowed(out, into, start.title, end.title, what)
+
+    def linked(self, one: Party, other: Party) -> bool:
+        """Whether a rule that demands `link-encrypted` may speak about these two."""
+        return linked(self._protected, one, other)
 
     def isolation(self, workload: Workload) -> Isolation:
         """Who isolates this workload."""
@@ -192,11 +205,14 @@ class Judge:
         met = side.candidates(other.face)
         if met.admin and (found := decides(met.admin, protocol, port, target, now)):
             return Judgement(found.rule.action is Action.ALLOW, found, isolating)
-        if met.exceptions and (found := first(met.exceptions, protocol, port, target, now)):
+        linked = self._demands_link and self.linked(subject.party, other.party)
+        if met.exceptions and (
+            found := first(met.exceptions, protocol, port, target, now, linked=linked)
+        ):
             return Judgement(True, found, isolating)
         if met.denies and (found := first(met.denies, protocol, port, target, now)):
             return Judgement(False, found, isolating)
-        if met.allows and (found := first(met.allows, protocol, port, target, now)):
+        if met.allows and (found := first(met.allows, protocol, port, target, now, linked=linked)):
             return Judgement(True, found, isolating)
         if isolating:
             implicit = other.host and direction is Direction.INGRESS and _only_upstream(isolating)

@@ -15,7 +15,8 @@ from datetime import date
 import msgspec
 
 from netwatch.model.errors import InvalidDocument
-from netwatch.model.times import nanoseconds
+from netwatch.model.flow import Flow
+from netwatch.model.times import nanoseconds, rfc3339
 from netwatch.model.workload import Workload
 from netwatch.policy.ir import Party, World
 from netwatch.policy.matrix import pair
@@ -157,6 +158,24 @@ class Reader:
                     line=number,
                 ) from None
 
+    def add(self, flow: Flow) -> None:
+        """A flow, or one that stands for many: those alike in all that a call keeps."""
+        client, server = flow.client, flow.server
+        line = _Flow(
+            client=_End(client.address, client.port, client.workload),
+            server=_End(server.address, server.port, server.workload),
+            protocol=flow.protocol,
+            first_seen=str(rfc3339(flow.first_seen)),
+            last_seen=str(rfc3339(flow.last_seen)),
+            state=flow.state,
+            direction=flow.direction,
+            connections=flow.connections,
+            reporter=flow.reporter,
+            verdict=flow.verdict,
+            encryption=_Encryption(flow.encryption.status),
+        )
+        self._add_flow(line)
+
     def _take(self, line: str | bytes) -> None:
         try:
             self._add_flow(self._flow.decode(line))
@@ -253,9 +272,11 @@ def _widen(tally: _Tally, seen: _Flow | _Edge) -> None:
     """Times of our own lines have one form, so that their text sorts as they do."""
     if not tally.first_seen or seen.first_seen < tally.first_seen:
         tally.first_seen = seen.first_seen
-    if seen.last_seen >= tally.last_seen:
+    if seen.last_seen > tally.last_seen:
         tally.last_seen = seen.last_seen
         tally.verdict = seen.verdict
+    elif seen.last_seen == tally.last_seen:  # whichever was read first
+        tally.verdict = "deny" if seen.verdict == "deny" else tally.verdict or seen.verdict
     tally.days.update((seen.first_seen[:10], seen.last_seen[:10]))
     tally.directions.add(seen.direction)
     status = seen.encryption.status

@@ -17,6 +17,7 @@ from netwatch.model.workload import Workload
 from netwatch.policy.document import parse
 from netwatch.policy.evaluate import ENFORCED, Judge
 from netwatch.policy.ir import (
+    LINK_ENCRYPTED,
     Action,
     Decision,
     HostPeer,
@@ -234,6 +235,10 @@ class _Side:
             missed.append(f"{question.what} is not {_ports_said(rule.ports)}")
         if rule.expires is not None and self._now >= rule.expires:
             missed.append("it has expired")
+        if rule.obligation == LINK_ENCRYPTED and not self._judge.linked(
+            question.source, question.destination
+        ):
+            missed.append("no link between the two is known to encrypt")
         return missed
 
     def nearest(self) -> tuple[Near, ...]:

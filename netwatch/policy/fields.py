@@ -9,24 +9,23 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from netwatch.model.errors import InvalidDocument
-from netwatch.policy.ir import NetworkPeer, Operator, PortSpec, Requirement
+from netwatch.policy.edits import MAX_WRITTEN, added, instead, plain, without, written
+from netwatch.policy.ir import NetworkPeer, Operator, Requirement
 from netwatch.policy.nodes import Kind, Node, invalid, shorten
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
-LOWER = {name: name.lower() for name in PROTOCOLS}
-"""How the Kubernetes API spells protocols, and how netwatch does."""
+"""How the Kubernetes API spells them."""
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 MAX_PROBLEMS = 20
 """More than a screen of errors helps nobody."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\Z")
-_PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*\Z")
 _PREFIX_LENGTH = re.compile(r"[^/]*(/[0-9]{1,3})?\Z")
 _MAPPED = ipaddress.ip_network("::ffff:0:0/96")
 _LABEL_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9_.-]+\Z")
@@ -43,6 +42,7 @@ class InvalidPolicies(InvalidDocument):
             file=first.file,
             line=first.line,
             column=first.column,
+            replacement=first.replacement,
         )
         self.problems = tuple(problems)
 
@@ -72,47 +72,99 @@ class Problems:
 def meant(word: str, known: Iterable[str]) -> str:
     """A hint: the known word nearest to this one, else the first twelve of them."""
     choices = list(known)
-    folded = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(word[:100].lower(), folded, 1)
-    if near:
-        return f"did you mean {folded[near[0]]}?"
+    if near := nearest(word, choices):
+        return f"did you mean {near}?"
     return f"known: {', '.join(choices[:12])}{', ...' if len(choices) > 12 else ''}"
 
 
-def mapping(node: Node, what: str, known: Sequence[str] | None = None) -> dict[str, Node]:
-    """The entries by key. A key whose value is nothing counts as absent, as in Kubernetes."""
+def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | None:
+    """The known word that differs least from this one, case aside; None if all differ much."""
+    folded = {choice.lower(): choice for choice in known}
+    near = difflib.get_close_matches(word[:100].lower(), folded, 1, alike)
+    return folded[near[0]] if near else None
+
+
+def mapping(
+    node: Node,
+    what: str,
+    known: Sequence[str] | None = None,
+    *,
+    needed: Sequence[str] = (),
+    example: str = "{}",
+) -> dict[str, Node]:
+    """The entries by key. A key whose value is nothing counts as absent, as in Kubernetes.
+
+    `needed` are the keys that must be there (the caller looks); `example` is a whole one that is
+    right, for whoever wrote something else.
+    """
     if node.kind is not Kind.MAPPING:
-        example = f"with {', '.join(known[:4])}" if known else "of `key: value` lines"
         raise invalid(
-            node.place, f"{what} is {node.shown}, but must be a mapping", f"a mapping {example}"
+            node.place,
+            f"{what} is {node.shown}, but must be a mapping",
+            f"for example {example}" if example != "{}" else "write {}, or `key: value` lines",
+            instead(node, example),
         )
+    present = [key.text for key, _ in node.entries]
     for key, _ in node.entries:
         if known is not None and key.text not in known:
-            raise invalid(key.place, f"{what} has no key {key.shown}", meant(key.text, known))
+            free = [word for word in known if word not in present]
+            lacking = [word for word in needed if word in free]
+            raise _unknown_key(node, key, what, free=free, lacking=lacking, example=example)
     return {key.text: value for key, value in node.entries if value.kind is not Kind.NULL}
 
 
-def sequence(node: Node | None, what: str) -> tuple[Node, ...]:
-    """The items of a list; an absent one has none."""
+def _unknown_key(
+    node: Node, key: Node, what: str, *, free: Sequence[str], lacking: Sequence[str], example: str
+) -> InvalidDocument:
+    """Misspelt, else one that is needed, else too much: what is there alone is a whole example."""
+    message = f"{what} has no key {key.shown}"
+    if word := nearest(key.text, free, alike=0.7) or next(iter(lacking), None):
+        return invalid(key.place, message, f"did you mean {word}?", instead(key, word))
+    known = f"; known: {', '.join(free[:12])}" if free else ""
+    if len(node.entries) == 1 and example != "{}":
+        return invalid(key.place, message, f"write {example}{known}", instead(node, example))
+    return invalid(key.place, message, f"leave it out{known}", without(node, key.text))
+
+
+def lacks(node: Node, message: str, key: str, value: str) -> InvalidDocument:
+    """The error that this mapping has no such entry, with one that would be right."""
+    return invalid(node.place, message, f"add {key}: {value}", added(node, key, value))
+
+
+def sequence(node: Node | None, what: str, example: str = "[]") -> tuple[Node, ...]:
+    """The items of a list; an absent one has none. `example` is a whole list that is right."""
     if node is None:
         return ()
     if node.kind is not Kind.LIST:
+        alike = Kind.MAPPING if example.startswith("[{") else Kind.TEXT
+        if node.kind is alike and node.size <= MAX_WRITTEN:
+            example = f"[{written(node)}]"
         raise invalid(
-            node.place, f"{what} is {node.shown}, but must be a list", "begin each item with `- `"
+            node.place,
+            f"{what} is {node.shown}, but must be a list",
+            f"begin each item with `- `, or write {shorten(example)}",
+            instead(node, example),
         )
     return node.items
 
 
-def string(node: Node, what: str, example: str) -> str:
-    """A text that can be shown on one line."""
+def string(node: Node, what: str, example: str, *, quotable: bool = True) -> str:
+    """A text that can be shown on one line; not `quotable`: no number in quotes is right."""
     if node.kind is not Kind.TEXT:
-        hint = f'quote it: "{shorten(node.text)}"' if node.text else f"for example {example}"
-        raise invalid(node.place, f"{what} is {node.shown}, but must be text", hint)
+        text = plain(example)
+        hint = f"for example {example}"
+        if node.text and quotable and len(node.text) < 60:
+            text = f'"{node.text}"'
+            hint = f"quote it: {text}"
+        raise invalid(
+            node.place, f"{what} is {node.shown}, but must be text", hint, instead(node, text)
+        )
     if not node.text.isprintable() or len(node.text) > 1024 or not node.text:
         raise invalid(
             node.place,
             f"{what} is {node.shown}, but must be 1 to 1,024 characters on one line",
             f"for example {example}",
+            instead(node, plain(example)),
         )
     return node.text
 
@@ -122,17 +174,25 @@ def boolean(node: Node | None, what: str) -> bool:
     if node is None:
         return False
     if node.kind is not Kind.BOOLEAN:
-        raise invalid(node.place, f"{what} is {node.shown}, but must be true or false", None)
+        word = "true" if node.text.lower() in ("yes", "on", "y", "1", "true") else "false"
+        raise invalid(
+            node.place,
+            f"{what} is {node.shown}, but must be true or false",
+            f"write {word}",
+            instead(node, word),
+        )
     return node.text.lower() == "true"
 
 
 def choice(node: Node, what: str, known: Sequence[str]) -> str:
     """One of the known words."""
     if node.kind is not Kind.TEXT or node.text not in known:
+        near = nearest(node.text, known)
         raise invalid(
             node.place,
             f"{what} is {node.shown}, but must be {' or '.join(known)}",
-            meant(node.text, known),
+            f"did you mean {near}?" if near else f"for example {known[0]}",
+            instead(node, near or known[0]),
         )
     return node.text
 
@@ -145,6 +205,7 @@ def name(node: Node, what: str) -> str:
             node.place,
             f"{what} is {node.shown}, but may hold only letters, digits, '-', '_' and '.'",
             f"for example {cleaned(text)}",
+            instead(node, plain(cleaned(text))),
         )
     return text
 
@@ -157,10 +218,13 @@ def cleaned(text: str) -> str:
 def label_key(text: str, node: Node, what: str) -> str:
     """The key of a label, `name` or `prefix/name`."""
     if not _LABEL_KEY.match(text) or len(text) > 317:
+        right = node.text.replace(text, cleaned(text), 1)
         raise invalid(
             node.place,
             f"{what} {shorten(repr(text))} is no label key",
-            "write `name` or `prefix/name` with letters, digits, '-', '_' and '.'",
+            f"write `name` or `prefix/name` with letters, digits, '-', '_' and '.':"
+            f" {cleaned(text)}",
+            instead(node, plain(right)),
         )
     return text
 
@@ -174,7 +238,7 @@ def label_value(node: Node, what: str) -> str:
 
 def match_labels(node: Node, what: str) -> tuple[Requirement, ...]:
     """`{key: value}`, each of which must hold."""
-    mapping(node, what)
+    mapping(node, what, example="{app: web}")
     return tuple(
         Requirement(
             label_key(key.text, key, f"the key in {what}"),
@@ -190,7 +254,7 @@ def network(node: Node, what: str, *, strict: bool) -> Network:
 
     Without it, it is what the Kubernetes API takes: a prefix length must be there.
     """
-    text = string(node, what, "10.0.0.0/8")
+    text = string(node, what, "10.0.0.0/8", quotable=False)
     try:
         if "%" in text or not _PREFIX_LENGTH.match(text) or not (strict or "/" in text):
             raise ValueError("an interface or a mask means nothing in a policy")
@@ -199,34 +263,44 @@ def network(node: Node, what: str, *, strict: bool) -> Network:
             raise ValueError("no packet has an IPv4 address in its IPv6 form")
         return found
     except ValueError:
+        near = _near_network(text)
         raise invalid(
-            node.place, f"{what} is {node.shown}, which is no network", _network_hint(text)
+            node.place,
+            f"{what} is {node.shown}, which is no network",
+            f"did you mean {near}?" if near else "write it like 10.0.0.0/8 or 2001:db8::/32",
+            instead(node, f'"{near or "10.0.0.0/8"}"'),
         ) from None
 
 
-def _network_hint(text: str) -> str:
-    text = text.partition("%")[0]
-    try:
-        found = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return "write it like 10.0.0.0/8 or 2001:db8::/32"
-    if found.version == 6 and _inside(found, _MAPPED):
-        inner = ipaddress.IPv4Address(int(found.network_address) & 0xFFFFFFFF)
-        return f"did you mean {inner}/{found.prefixlen - 96}?"
-    return f"did you mean {found}?"
+def _near_network(text: str) -> str | None:
+    """Without a zone, without zeros in front (read as decimal), and no longer than an address."""
+    text = re.sub(r"%[^/]*", "", text)
+    decimal = re.sub(r"(?<![0-9.:a-fA-F])0+(?=[0-9])|(?<=\.)0+(?=[0-9])", "", text)
+    for candidate in (text, decimal, decimal.partition("/")[0]):
+        try:
+            found = ipaddress.ip_network(candidate, strict=False)
+        except ValueError:
+            continue
+        if found.version == 6 and _inside(found, _MAPPED):
+            inner = ipaddress.IPv4Address(int(found.network_address) & 0xFFFFFFFF)
+            return f"{inner}/{found.prefixlen - 96}"
+        return str(found)
+    return None
 
 
 def network_peer(cidr: Node, excepts: Node | None, *, strict: bool) -> NetworkPeer:
     """A CIDR and its `except` list, each inside it and smaller, as the Kubernetes API demands."""
     outer = network(cidr, "cidr", strict=strict)
     inner = []
-    for item in sequence(excepts, "except"):
+    for item in sequence(excepts, "except", "[]"):
         part = network(item, "except", strict=strict)
         if part.version != outer.version or part == outer or not _inside(part, outer):
+            half = next(outer.subnets(), None) if outer.prefixlen < outer.max_prefixlen else None
             raise invalid(
                 item.place,
                 f"except {item.shown} is not a smaller part of {outer}",
-                f"name a network inside {outer}",
+                f"name a network inside {outer}, for example {half}" if half else "leave it out",
+                instead(item, f'"{half}"') if half else instead(excepts or item, "[]"),
             )
         inner.append(str(part))
     return NetworkPeer(str(outer), tuple(inner))
@@ -237,40 +311,6 @@ def _inside(part: Network, outer: Network) -> bool:
     return first <= int(part.network_address) <= int(part.broadcast_address) <= last
 
 
-def protocol(node: Node | None, *, known: Mapping[str, str]) -> str:
-    """The protocol in lower case; absent is TCP."""
-    if node is None:
-        return "tcp"
-    if node.kind is not Kind.TEXT or node.text not in known:
-        hint = meant(node.text, known)
-        if node.text.lower().startswith("icmp"):
-            hint = "a rule without ports allows ICMP too"
-        raise invalid(
-            node.place, f"protocol is {node.shown}, but must be {' or '.join(known)}", hint
-        )
-    return known[node.text]
-
-
-def port_number(text: str, node: Node, what: str) -> int:
-    """1 to 65535."""
-    if not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
-        raise invalid(
-            node.place,
-            f"{what} is {shorten(text)}, but must be a whole number from 1 to 65535",
-            "for example 443",
-        )
-    return int(text)
-
-
-def number(node: Node, what: str) -> int:
-    """A port that is written as a number, without quotes."""
-    if node.kind is not Kind.NUMBER:
-        raise invalid(
-            node.place, f"{what} is {node.shown}, but must be a number", "for example 443"
-        )
-    return port_number(node.text, node, what)
-
-
 def whole(node: Node, what: str, first: int, last: int) -> int:
     """A whole number from `first` to `last`."""
     if (
@@ -278,55 +318,11 @@ def whole(node: Node, what: str, first: int, last: int) -> int:
         or not re.fullmatch(r"0|[1-9][0-9]{0,8}", node.text)
         or not first <= int(node.text) <= last
     ):
+        near = str((first + last) // 2)
         raise invalid(
             node.place,
             f"{what} is {node.shown}, but must be a whole number from {first} to {last}",
-            f"for example {what}: {(first + last) // 2}",
+            f"for example {near}",
+            instead(node, near),
         )
     return int(node.text)
-
-
-def start_and_end(entries: Mapping[str, Node], node: Node, what: str) -> tuple[int, int]:
-    """`start` and `end` of a range of ports, which the API wants to differ."""
-    for needed in ("start", "end"):
-        if needed not in entries:
-            raise invalid(node.place, f"{what} has no {needed}", "write {start: 8000, end: 8010}")
-    first, last = (number(entries[key], key) for key in ("start", "end"))
-    if first >= last:
-        hint = "start must be the smaller one; of one port write the number"
-        raise invalid(node.place, f"{what} goes from {first} to {last}", hint)
-    return first, last
-
-
-def port_range(first: int, last: int, node: Node) -> tuple[int, int]:
-    """Both ends, in order."""
-    if last < first:
-        raise invalid(
-            node.place, f"the range {first}-{last} is empty", f"did you mean {last}-{first}?"
-        )
-    return first, last
-
-
-def port_name(text: str, node: Node) -> str:
-    """A port's name by RFC 6335, section 5.1: at most 15 characters, one letter at least."""
-    if len(text) > 15 or not _PORT_NAME.match(text):
-        raise invalid(
-            node.place,
-            f"{shorten(repr(text))} is no name of a port",
-            "at most 15 lower-case letters, digits and single '-', with a letter: https",
-        )
-    return text
-
-
-def named_or_numbered(node: Node, protocol_name: str) -> PortSpec:
-    """`port:` of a NetworkPolicy: a number, or a text that names a port of the destination."""
-    if node.kind is Kind.TEXT:
-        if node.text.isdigit():
-            raise invalid(
-                node.place,
-                f"port is the text {node.shown}, which would be a name",
-                f"write the number without quotes: {shorten(node.text)}",
-            )
-        return PortSpec(protocol_name, name=port_name(node.text, node))
-    first = number(node, "port")
-    return PortSpec(protocol_name, first, first)

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -41,7 +42,7 @@ def formatted(text: str, file: str) -> str:
             break
     else:
         raise _lossy(file, "its layout does not settle")
-    if _meaning(parse(laid, file)) != _meaning(before):
+    if meaning(parse(laid, file)) != meaning(before):
         raise _lossy(file, "it would mean something else")
     if _comments(laid) != _comments(text):
         raise _lossy(file, "a comment would be lost")
@@ -87,7 +88,7 @@ def _aligned(lines: list[str]) -> list[str]:
     return laid[::-1]
 
 
-def _meaning(policies: tuple[Policy, ...]) -> list[Policy]:
+def meaning(policies: Iterable[Policy]) -> list[Policy]:
     """The documents without their places."""
     return [
         dataclasses.replace(

@@ -152,6 +152,10 @@ class Action(StrEnum):
     PASS = "pass"
 
 
+LINK_ENCRYPTED = "link-encrypted"
+"""The one `Rule.obligation` that is decided before a connection: the rule is silent without it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One sentence of a policy. No peers means anyone, no ports means any port and protocol."""
@@ -222,6 +226,7 @@ class World:
 
     `networks` (CIDRs that this fleet manages) and `host_addresses` are not the internet. `names`
     gives the addresses that DNS names are known to have; a name that is not there matches nobody.
+    `protected` are pairs of addresses between which nothing goes unencrypted over a wire.
     """
 
     workloads: tuple[Workload, ...] = ()
@@ -229,6 +234,7 @@ class World:
     networks: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    protected: tuple[tuple[str, str], ...] = ()
 
     def namespace_labels(self, name: str) -> dict[str, str]:
         """The labels of a namespace; `kubernetes.io/metadata.name` is always among them."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from netwatch.policy.ir import Decision, Party, Policy, Rule
+from netwatch.policy.ir import LINK_ENCRYPTED, Decision, Party, Policy, Rule
 
 
 class Direction(StrEnum):
@@ -88,7 +88,8 @@ def allowed(out: Judgement, into: Judgement, source: str, destination: str, what
         dict.fromkeys(
             judged.clause.rule.obligation
             for judged in (out, into)
-            if judged.clause is not None and judged.clause.rule.obligation is not None
+            if judged.clause is not None
+            and judged.clause.rule.obligation not in (None, LINK_ENCRYPTED)
         )
     )
     policy, rule = clause.policy, clause.rule

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from netwatch.model.workload import Workload
 from netwatch.policy import networks
 from netwatch.policy.ir import (
@@ -47,6 +49,16 @@ def address_of(party: Party) -> str | None:
 def is_host(party: Party) -> bool:
     """Whether this end is the host itself; a container in the host's network is."""
     return party.host or (party.workload is not None and party.workload.host_network)
+
+
+def linked(protected: Set[tuple[str, str]], one: Party, other: Party) -> bool:
+    """Whether a call between these two needs no wire, or goes over one that encrypts.
+
+    Two workloads of one host need none. `protected` holds each pair in both orders.
+    """
+    if one.workload and other.workload and one.workload.host == other.workload.host:
+        return True
+    return (address_of(one), address_of(other)) in protected
 
 
 def peer_matches(peer: PeerSpec, namespace: str | None, world: World, party: Party) -> bool:

@@ -25,7 +25,7 @@ from ruamel.yaml.events import (
     ScalarEvent,
 )
 
-from netwatch.model.errors import InvalidDocument
+from netwatch.model.errors import InvalidDocument, Replacement
 from netwatch.policy.ir import Place
 
 MAX_CHARACTERS = 1 << 20
@@ -53,7 +53,8 @@ class Kind(StrEnum):
 class Node:
     """One value: `text` of a scalar, `items` of a list, `entries` (key, value) of a mapping.
 
-    `size` counts the nodes in it, itself included, with every alias expanded.
+    `size` counts the nodes in it, itself included, with every alias expanded. `end` is the line
+    and column just behind it; `flow` tells that brackets or braces hold it.
     """
 
     kind: Kind
@@ -62,6 +63,8 @@ class Node:
     items: tuple[Node, ...] = ()
     entries: tuple[tuple[Node, Node], ...] = ()
     size: int = 1
+    end: tuple[int, int] = (0, 0)
+    flow: bool = False
 
     @property
     def shown(self) -> str:
@@ -80,20 +83,32 @@ def shorten(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def invalid(place: Place, message: str, hint: str | None = None) -> InvalidDocument:
-    """The error that names this place."""
-    return InvalidDocument(message, hint, file=place.file, line=place.line, column=place.column)
+def invalid(
+    place: Place, message: str, hint: str | None = None, right: Replacement | None = None
+) -> InvalidDocument:
+    """The error that names this place; `right` is what the hint says, for programs."""
+    return InvalidDocument(
+        message,
+        hint,
+        file=place.file,
+        line=place.line,
+        column=place.column,
+        replacement=right,
+    )
 
 
-def read_nodes(text: str, file: str) -> tuple[Node, ...]:
-    """The root of every document in `text`; raises InvalidDocument for what is no such text."""
+def read_nodes(text: str, file: str, *, merges: bool = False) -> tuple[Node, ...]:
+    """The root of every document in `text`; raises InvalidDocument for what is no such text.
+
+    With `merges` a merge key is a key like others, for whoever reads it.
+    """
     if len(text) > MAX_CHARACTERS:
         raise invalid(
             Place(file, 1, 1),
             f"the file has {len(text)} characters, and {MAX_CHARACTERS} is the limit",
             "split it into several files of one folder",
         )
-    builder = _Builder(file)
+    builder = _Builder(file, merges=merges)
     for event in _events(text, file):
         builder.take(event)
     return tuple(builder.roots)
@@ -139,6 +154,7 @@ class _Open:
     kind: Kind
     place: Place
     anchor: str | None
+    flow: bool = False
     children: list[Node] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
 
@@ -146,22 +162,23 @@ class _Open:
 class _Builder:
     """Takes events in order; `roots` holds the documents that are complete."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, merges: bool) -> None:
         self.roots: list[Node] = []
         self._file = file
+        self._merges = merges
         self._open: list[_Open] = []
         self._anchors: dict[str, Node] = {}
         self._nodes = 0
 
     def take(self, event: Event) -> None:
         """One event more."""
-        place = Place(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
+        place = Place(self._file, *_start(event))
         if isinstance(event, NodeEvent):
             self._node(event, place)
         elif isinstance(event, DocumentStartEvent):
             self._anchors = {}
         elif self._open and type(event).__name__ in ("MappingEndEvent", "SequenceEndEvent"):
-            self._close(self._open.pop())
+            self._close(self._open.pop(), _end(event))
 
     def _node(self, event: NodeEvent, place: Place) -> None:
         if isinstance(event, AliasEvent):
@@ -176,12 +193,13 @@ class _Builder:
                 'leave the tag out; quotes make text of anything: "1"',
             )
         if isinstance(event, ScalarEvent):
-            self._add(Node(_scalar_kind(event), place, event.value), anchor=event.anchor, cost=1)
+            node = Node(_scalar_kind(event), place, event.value, end=_end(event))
+            self._add(node, anchor=event.anchor, cost=1)
         elif isinstance(event, CollectionStartEvent):
             if len(self._open) >= MAX_DEPTH:
                 raise invalid(place, f"this is nested deeper than {MAX_DEPTH} levels")
             kind = Kind.MAPPING if isinstance(event, MappingStartEvent) else Kind.LIST
-            self._open.append(_Open(kind, place, event.anchor))
+            self._open.append(_Open(kind, place, event.anchor, bool(event.flow_style)))
 
     def _alias(self, event: AliasEvent, place: Place) -> Node:
         known = self._anchors.get(event.anchor)
@@ -191,15 +209,25 @@ class _Builder:
                 f"the alias *{shorten(event.anchor)} refers to nothing before it",
                 f"write &{shorten(event.anchor)} at the value that is meant",
             )
-        return Node(known.kind, place, known.text, known.items, known.entries, known.size)
+        inside = known.text, known.items, known.entries, known.size
+        return Node(known.kind, place, *inside, _end(event), known.flow)
 
-    def _close(self, done: _Open) -> None:
+    def _close(self, done: _Open, end: tuple[int, int]) -> None:
         size = 1 + sum(child.size for child in done.children)
+        if not done.flow and done.children:  # the event stands where the next line begins
+            end = done.children[-1].end
         if done.kind is Kind.LIST:
-            node = Node(done.kind, done.place, items=tuple(done.children), size=size)
+            node = Node(
+                done.kind,
+                done.place,
+                items=tuple(done.children),
+                size=size,
+                end=end,
+                flow=done.flow,
+            )
         else:
             pairs = tuple(zip(done.children[::2], done.children[1::2], strict=True))
-            node = Node(done.kind, done.place, entries=pairs, size=size)
+            node = Node(done.kind, done.place, entries=pairs, size=size, end=end, flow=done.flow)
         self._add(node, anchor=done.anchor, cost=1)
 
     def _add(self, node: Node, *, anchor: str | None, cost: int) -> None:
@@ -217,14 +245,33 @@ class _Builder:
             return
         parent = self._open[-1]
         if parent.kind is Kind.MAPPING and len(parent.children) % 2 == 0:
-            _check_key(node, parent)
+            _check_key(node, parent, merges=self._merges)
         parent.children.append(node)
 
 
-def _check_key(node: Node, parent: _Open) -> None:
+def _start(event: Event) -> tuple[int, int]:
+    """Line and column; of a value that is not there, those behind what announces it."""
+    mark = event.start_mark
+    first = mark.index
+    if isinstance(event, ScalarEvent) and first == event.end_mark.index:
+        while first and mark.buffer[first - 1] in " \t\r\n":
+            first -= 1
+    line = mark.line - mark.buffer.count("\n", first, mark.index)
+    if line == mark.line:
+        return line + 1, mark.column + 1 - (mark.index - first)
+    return line + 1, first - mark.buffer.rfind("\n", 0, first)
+
+
+def _end(event: Event) -> tuple[int, int]:
+    if isinstance(event, ScalarEvent) and event.start_mark.index == event.end_mark.index:
+        return _start(event)
+    return event.end_mark.line + 1, event.end_mark.column + 1
+
+
+def _check_key(node: Node, parent: _Open, *, merges: bool) -> None:
     if node.kind in (Kind.MAPPING, Kind.LIST):
         raise invalid(node.place, f"{node.kind} can not be a key", "keys are plain words")
-    if node.text == "<<" and node.kind is Kind.TEXT:
+    if node.text == "<<" and node.kind is Kind.TEXT and not merges:
         raise invalid(node.place, "merge keys (<<) are refused", "write the keys out")
     if node.text in parent.keys:
         raise invalid(

@@ -125,7 +125,7 @@ def _starts(policies: Iterable[Policy], world: World) -> dict[str, list[int]]:
 def workload_ends(policies: Sequence[Policy], world: World) -> Iterator[End]:
     """One end for all workloads that no rule tells apart: replicas, most of the time."""
     keys = {requirement.key for requirement in _requirements(policies)}
-    cuts = _cuts(policies, world)
+    cuts = _cuts(_networks(policies, world))
     groups: dict[object, list[Workload]] = {}
     for workload in world.workloads:
         labels = frozenset(p for p in workload.label_values().items() if p[0] in keys)
@@ -148,10 +148,12 @@ def _requirements(policies: Iterable[Policy]) -> Iterator[Requirement]:
                     yield from peer.workloads.requirements
 
 
-def outside_ends(policies: Sequence[Policy], world: World) -> Iterator[End]:
-    """One address for each part of the outside that some rule tells apart from the rest."""
-    peers = _networks(policies, world)
-    cuts = _cuts(policies, world)
+def outside_ends(
+    policies: Sequence[Policy], world: World, *, apart: Iterable[NetworkPeer] = ()
+) -> Iterator[End]:
+    """One address for each part of the outside that some rule, or `apart`, tells from the rest."""
+    peers = (*_networks(policies, world), *apart)
+    cuts = _cuts(peers)
     known = (*world.host_addresses, *(a for w in world.workloads for a in w.addresses))
     taken = {networks.span(address)[:2] for address in known}
     told: set[object] = set()
@@ -184,10 +186,10 @@ def _networks(policies: Iterable[Policy], world: World) -> tuple[NetworkPeer, ..
     return tuple(found)
 
 
-def _cuts(policies: Iterable[Policy], world: World) -> dict[int, list[int]]:
-    """For each IP version the addresses at which the parts begin that a rule tells apart."""
+def _cuts(peers: Iterable[NetworkPeer]) -> dict[int, list[int]]:
+    """For each IP version the addresses at which the parts begin that these tell apart."""
     cuts: dict[int, set[int]] = {4: {0}, 6: {0}}
-    for peer in _networks(policies, world):
+    for peer in peers:
         for cidr in (peer.cidr, *peer.excepts):
             version, first, last = networks.span(cidr)
             cuts[version] |= {first, last + 1}

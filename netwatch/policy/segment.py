@@ -18,11 +18,13 @@ from datetime import date, timedelta
 
 from netwatch.model.times import nanoseconds, rfc3339
 from netwatch.policy import fields
+from netwatch.policy.edits import added, instead, without, written
 from netwatch.policy.fields import Problems
 from netwatch.policy.ir import (
     EVERYTHING,
     Action,
     Mode,
+    NamePeer,
     PeerSpec,
     Place,
     Policy,
@@ -40,6 +42,8 @@ from netwatch.policy.short import (
 )
 
 _SPEC_KEYS = ("governs", "mode", "scope", "ingress", "egress", "rules")
+EXAMPLE = "{governs: {app: web}}"
+_OF_EXCEPTIONS = {"owner": "team-shop", "expires": "2030-01-31"}
 _RULE_KEYS = (
     "from",
     "to",
@@ -53,6 +57,7 @@ _RULE_KEYS = (
     "expires",
     "name",
 )
+_OBLIGATIONS = ("encrypted", "link-encrypted", "tls>=1.2", "tls>=1.3")
 _OBLIGATION = re.compile(r"encrypted|link-encrypted|tls>=1\.[0-3]")
 
 
@@ -60,7 +65,7 @@ def read_segment(
     spec: Node, *, name: str, namespace: str | None, mode: Mode | None, place: Place
 ) -> Policy:
     """The policy that `spec` describes; raises InvalidDocument or InvalidPolicies."""
-    entries = fields.mapping(spec, "spec", _SPEC_KEYS)
+    entries = fields.mapping(spec, "spec", _SPEC_KEYS, needed=("governs",), example=EXAMPLE)
     problems = Problems()
     subject = EVERYTHING
     everywhere = False
@@ -71,7 +76,7 @@ def read_segment(
     with problems.collected():
         everywhere = _scope(entries.get("scope"))
     with problems.collected():
-        mode = _mode(entries.get("mode"), mode)
+        mode = _mode(spec, entries.get("mode"), mode)
     for direction in stated:
         with problems.collected():
             stated[direction] = _isolation(entries.get(direction), direction)
@@ -102,11 +107,8 @@ def _or_else(stated: bool | None, default: bool) -> bool:
 
 def _governs(spec: Node, node: Node | None) -> Selector:
     if node is None:
-        raise invalid(
-            spec.place,
-            "the Segment does not say whom it governs",
-            "add governs: {app: web}, or governs: all",
-        )
+        message = "the Segment does not say whom it governs"
+        raise fields.lacks(spec, message, "governs", "{app: web}")
     if node.kind is Kind.TEXT and node.text == "all":
         return EVERYTHING
     return read_labels(node, "governs")
@@ -116,14 +118,15 @@ def _scope(node: Node | None) -> bool:
     return node is not None and fields.choice(node, "scope", ("all", "namespace")) == "all"
 
 
-def _mode(node: Node | None, annotated: Mode | None) -> Mode | None:
+def _mode(spec: Node, node: Node | None, annotated: Mode | None) -> Mode | None:
     if node is None:
         return annotated
     if annotated is not None:
         raise invalid(
             node.place,
             "mode is stated here and in the annotation netwatch/mode",
-            "keep the one in spec",
+            "leave this one out, or the annotation",
+            without(spec, "mode"),
         )
     return Mode(fields.choice(node, "mode", tuple(Mode)))
 
@@ -136,7 +139,7 @@ def _isolation(node: Node | None, direction: str) -> bool | None:
 
 def _rule_nodes(node: Node | None, problems: Problems) -> tuple[Node, ...]:
     with problems.collected():
-        return fields.sequence(node, "rules")
+        return fields.sequence(node, "rules", "[{from: {app: web}}]")
     return ()
 
 
@@ -144,18 +147,25 @@ def _rule(node: Node, *, own: str | None, everywhere: bool) -> tuple[str, Rule]:
     """The rule, and whether it says `from` or `to`."""
     for key, value in node.entries:
         if value.kind is Kind.NULL and key.text in ("from", "to", "ports"):
+            right = "443" if key.text == "ports" else "anyone"
             raise invalid(
                 key.place,
                 f"{key.text} names nothing",
-                "for everybody write anyone; for every port leave ports out",
+                f"for everybody write anyone; for every port leave ports out; or write {right}",
+                instead(value, right),
             )
-    entries = fields.mapping(node, "the rule", _RULE_KEYS)
-    ends = [key for key in ("from", "to") if key in entries]
+    ends = [word for word in ("from", "to") if word in [key.text for key, _ in node.entries]]
+    needed = () if ends else ("from",)
+    example = "{from: {app: web}}"
+    entries = fields.mapping(node, "the rule", _RULE_KEYS, needed=needed, example=example)
     if len(ends) != 1:
         raise invalid(
             node.place,
             "the rule says both from and to" if ends else "the rule says neither from nor to",
-            "a rule is about one direction: from: {app: web}, or to: {app: web}",
+            "a rule is about one direction: leave to out"
+            if ends
+            else "add from: {app: web}, or to: {app: web}",
+            without(node, "to") if ends else added(node, "from", "{app: web}"),
         )
     problems = Problems()
     peers: tuple[PeerSpec, ...] = ()
@@ -175,6 +185,13 @@ def _rule(node: Node, *, own: str | None, everywhere: bool) -> tuple[str, Rule]:
     problems.raise_any()
     texts = {key: _words(entries.get(key), key) for key in ("because", "owner", "ticket", "name")}
     deny = fields.boolean(entries.get("deny"), "deny")
+    if deny and any(isinstance(peer, NamePeer) for peer in peers):
+        raise invalid(
+            entries["deny"].place,
+            "a rule that denies names a DNS name, and not every address of a name is known",
+            "allow the names, or deny networks: leave deny out",
+            without(node, "deny"),
+        )
     rule = Rule(
         node.place,
         peers,
@@ -193,10 +210,13 @@ def _placed(peer: PeerSpec, node: Node, own: str | None, everywhere: bool) -> Pe
     if not everywhere or not isinstance(peer, WorkloadPeer) or peer.namespaces is not None:
         return peer
     if own is None:
+        labels = written(node) if node.kind is not Kind.LIST else "{app: web}"
+        right = f"{{namespace: any, labels: {labels}}}"
         raise invalid(
             node.place,
             "the peer names no namespace, and a Segment of scope: all has none of its own",
-            "write {namespace: any, labels: {app: web}}, or name the namespace",
+            f"write {right}, or name the namespace",
+            instead(node, right),
         )
     return WorkloadPeer(peer.workloads, named_namespace([own]))
 
@@ -207,7 +227,8 @@ def _check_exception(node: Node, entries: dict[str, Node]) -> None:
         raise invalid(
             entries["require"].place,
             "a rule that denies can not require anything",
-            "leave require out, or deny",
+            "leave require out",
+            without(node, "require"),
         )
     if not fields.boolean(entries.get("exception"), "exception"):
         return
@@ -215,11 +236,15 @@ def _check_exception(node: Node, entries: dict[str, Node]) -> None:
         raise invalid(
             entries["exception"].place,
             "an exception permits, and this rule denies",
-            "leave deny: true out",
+            "leave deny: true out, or exception",
+            without(node, "exception"),
         )
-    for needed, example in (("owner", "owner: team-shop"), ("expires", "expires: 2030-01-31")):
-        if needed not in entries:
-            raise invalid(node.place, f"the exception has no {needed}", f"add {example}")
+    problems = Problems()
+    for key, value in _OF_EXCEPTIONS.items():
+        if key not in entries:
+            with problems.collected():
+                raise fields.lacks(node, f"the exception has no {key}", key, value)
+    problems.raise_any()
 
 
 def _words(node: Node | None, what: str) -> str | None:
@@ -230,7 +255,7 @@ def _expiry(node: Node | None) -> int | None:
     """The moment from which the rule says nothing any more; a date holds until its end, in UTC."""
     if node is None:
         return None
-    text = fields.string(node, "expires", "2030-01-31")
+    text = fields.string(node, "expires", "2030-01-31", quotable=False)
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
             end = date.fromisoformat(text) + timedelta(days=1)
@@ -242,18 +267,35 @@ def _expiry(node: Node | None) -> int | None:
         raise invalid(
             node.place,
             f"expires is {node.shown}, which is no time",
-            "write a date, 2030-01-31, or a time, 2030-01-31T18:00:00Z",
+            f"write a date, 2030-01-31, or a time: {_near_time(node.text)}",
+            instead(node, _near_time(node.text)),
         ) from None
+
+
+def _near_time(text: str) -> str:
+    """The time that lacks only its zone, else a day that is one."""
+    match = re.match(r"(\d{4}-\d\d-\d\d)(T\d\d:\d\d:\d\d)?", text, re.ASCII)
+    for near in (f"{match[0]}Z", match[1]) if match else ():
+        try:
+            if "T" in near:
+                rfc3339(nanoseconds(near))
+            else:
+                date.fromisoformat(near)
+            return near
+        except (ValueError, OverflowError):
+            continue
+    return "2030-01-31"
 
 
 def _obligation(node: Node | None) -> str | None:
     if node is None:
         return None
-    text = "".join(fields.string(node, "require", "tls>=1.2").split()).lower()
+    text = "".join(fields.string(node, "require", "tls>=1.2", quotable=False).split()).lower()
     if not _OBLIGATION.fullmatch(text):
         raise invalid(
             node.place,
             f"require is {shorten(node.shown)}",
             "known: encrypted, link-encrypted, tls>=1.2 (1.0 to 1.3)",
+            instead(node, fields.nearest(text, _OBLIGATIONS) or "encrypted"),
         )
     return text

@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from netwatch.model.errors import Replacement
 from netwatch.policy import fields
+from netwatch.policy.edits import instead, plain
 from netwatch.policy.fields import Problems
 from netwatch.policy.ir import (
     EVERYTHING,
@@ -30,6 +32,8 @@ from netwatch.policy.network_policy import read_selector
 from netwatch.policy.nodes import Kind, Node, invalid
 
 MAX_PRIORITY = 1000
+EVERY_NAMESPACE = "{namespaces: {}}"
+_NETWORKS = "{networks: [203.0.113.0/24]}"
 MAX_RULE_NAME = 100
 MAX_ADDRESSES = 25
 """Networks or domain names of one peer; all three limits are those of the API."""
@@ -42,7 +46,8 @@ _DOMAIN = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})+\.?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The words of one kind. `ports` is the key of a rule's ports, `port` reads one of them.
+    """The words of one kind. `ports` is the key of a rule's ports, `port` reads one of them,
+    `example` is one.
 
     `most` bounds rules, peers and ports in one list; `names`: domain names are among its peers;
     `needs_namespaces`: a peer `pods` must say its namespaceSelector.
@@ -51,6 +56,7 @@ class Dialect:
     kind: str
     actions: Mapping[str, Action]
     ports: str
+    example: str
     port: Callable[[Node], PortSpec]
     most: int
     names: bool
@@ -98,37 +104,50 @@ def read_tier(
 def read_priority(spec: Node, node: Node | None) -> int:
     """0 to 1000, 0 first."""
     if node is None:
-        raise invalid(
-            spec.place, "the spec has no priority", f"add priority: 0 to {MAX_PRIORITY}, 0 first"
-        )
+        raise fields.lacks(spec, "the spec has no priority", "priority", str(MAX_PRIORITY // 2))
     return fields.whole(node, "priority", 0, MAX_PRIORITY)
 
 
 def listed(
-    node: Node | None, what: str, most: int, *, else_: str | None = None
+    node: Node | None, what: str, most: int, example: str, *, else_: str | None = None
 ) -> tuple[Node, ...]:
     """The items of a list that, where it stands, holds 1 to `most` of them.
 
-    `else_` is what to write in place of an empty one, if leaving it out is wrong.
+    `example` is a whole one that is right; `else_` says what to write in place of an empty one, if
+    leaving it out is wrong.
     """
-    items = fields.sequence(node, what)
-    if node is not None and not 1 <= len(items) <= most:
+    items = fields.sequence(node, what, example)
+    if node is not None and not items:
         raise invalid(
             node.place,
-            f"{what} has {len(items) or 'no'} items",
-            f"at most {most}" if items else else_ or f"leave {what} out, or write 1 to {most}",
+            f"{what} has no items",
+            else_ or f"leave {what} out, or write 1 to {most}, for example {example}",
+            instead(node, example),
+        )
+    if node is not None and len(items) > most:
+        raise invalid(
+            items[most].place,
+            f"{what} has {len(items)} items, and {most} is the limit",
+            f"give the others a rule of their own: leave all after {most} out",
+            _cut(node, most),
         )
     return items
 
 
+def _cut(node: Node, most: int) -> Replacement | None:
+    """Of a list that is too long, only what fits."""
+    if not node.flow:
+        first, end = node.items[most].place, node.end
+        dash = first.column - 2  # a list in lines begins each item with a dash and a space
+        return Replacement(first.line, dash, *end, "") if dash > 0 else None
+    return Replacement(*node.items[most - 1].end, *node.items[-1].end, "")
+
+
 def _subject(spec: Node, node: Node | None, dialect: Dialect) -> tuple[Selector, Selector]:
     if node is None:
-        raise invalid(
-            spec.place,
-            "the spec does not say whom it governs",
-            "add subject: {namespaces: {}} for everybody",
-        )
-    entries = fields.mapping(node, "subject", _INSIDE)
+        message = "the spec does not say whom it governs"
+        raise fields.lacks(spec, message, "subject", EVERY_NAMESPACE)
+    entries = fields.mapping(node, "subject", _INSIDE, example=EVERY_NAMESPACE)
     return _workloads(_only(node, "the subject", entries), entries, dialect)
 
 
@@ -137,23 +156,28 @@ def _only(node: Node, what: str, entries: Mapping[str, Node]) -> str:
     if len(entries) != 1:
         said = f"names {' and '.join(entries)}" if entries else "names nobody"
         raise invalid(
-            node.place, f"{what} {said}", "name one: namespaces: {}, say, for every namespace"
+            node.place,
+            f"{what} {said}",
+            f"name one: {EVERY_NAMESPACE}, say, for every namespace",
+            instead(node, EVERY_NAMESPACE),
         )
     return next(iter(entries))
 
 
 def _workloads(
-    key: str, entries: Mapping[str, Node], dialect: Dialect
+    chosen: str, entries: Mapping[str, Node], dialect: Dialect
 ) -> tuple[Selector, Selector]:
     """The selectors of namespaces and of workloads in them."""
-    node = entries[key]
-    if key == "namespaces":
+    node = entries[chosen]
+    if chosen == "namespaces":
         return read_selector(node, "namespaces"), EVERYTHING
     known = ("namespaceSelector", "podSelector")
-    inner = fields.mapping(node, "pods", known)
-    for needed in known if dialect.needs_namespaces else known[1:]:
-        if needed not in inner:
-            raise invalid(node.place, f"pods has no {needed}", f"for all of them {needed}: {{}}")
+    necessary = known if dialect.needs_namespaces else known[1:]
+    example = "{namespaceSelector: {}, podSelector: {}}"
+    inner = fields.mapping(node, "pods", known, needed=necessary, example=example)
+    for key in necessary:
+        if key not in inner:
+            raise fields.lacks(node, f"pods has no {key}", key, "{}")
     namespaces = EVERYTHING
     if "namespaceSelector" in inner:
         namespaces = read_selector(inner["namespaceSelector"], "namespaceSelector")
@@ -163,34 +187,36 @@ def _workloads(
 def _rules(node: Node | None, dialect: Dialect, direction: str) -> tuple[Rule, ...]:
     problems = Problems()
     rules = []
-    items = fields.sequence(node, direction)
+    end = "from" if direction == "ingress" else "to"
+    rule = f"{{action: {next(iter(dialect.actions))}, {end}: [{EVERY_NAMESPACE}]}}"
+    items = fields.sequence(node, direction, f"[{rule}]")
     if node is not None and len(items) > dialect.most:
         raise invalid(
-            node.place,
+            items[dialect.most].place,
             f"{direction} has {len(items)} rules, and {dialect.most} is the limit",
-            "split the document, with another priority for each part",
+            f"split the document, each with another priority: leave all after {dialect.most} out",
+            _cut(node, dialect.most),
         )
     for item in items:
         with problems.collected():
-            rules.append(_rule(item, dialect, "from" if direction == "ingress" else "to"))
+            rules.append(_rule(item, dialect, end, rule))
     problems.raise_any()
     return tuple(rules)
 
 
-def _rule(node: Node, dialect: Dialect, end: str) -> Rule:
-    entries = fields.mapping(node, "the rule", ("name", "action", end, dialect.ports))
+def _rule(node: Node, dialect: Dialect, end: str, example: str) -> Rule:
+    known = ("name", "action", end, dialect.ports)
+    entries = fields.mapping(node, "the rule", known, needed=("action", end), example=example)
     problems = Problems()
     action = Action.DENY
     peers: list[PeerSpec] = []
     ports: list[PortSpec] = []
     name = None
-    for needed, example in (
-        ("action", f"action: {' or '.join(dialect.actions)}"),
-        (end, f"{end}: [{{namespaces: {{}}}}] for everybody inside"),
-    ):
+    everybody = f"[{EVERY_NAMESPACE}]"
+    for needed, value in (("action", next(iter(dialect.actions))), (end, everybody)):
         if needed not in entries:
             with problems.collected():
-                raise invalid(node.place, f"the rule has no {needed}", f"add {example}")
+                raise fields.lacks(node, f"the rule has no {needed}", needed, value)
     with problems.collected():
         name = _name(entries.get("name"))
     if "action" in entries:
@@ -198,12 +224,14 @@ def _rule(node: Node, dialect: Dialect, end: str) -> Rule:
             word = fields.choice(entries["action"], "action", tuple(dialect.actions))
             action = dialect.actions[word]
     with problems.collected():
-        everybody = f"for everybody inside write {end}: [{{namespaces: {{}}}}]"
-        for item in listed(entries.get(end), end, dialect.most, else_=everybody):
+        hint = f"for everybody inside write {everybody}"
+        for item in listed(entries.get(end), end, dialect.most, everybody, else_=hint):
             with problems.collected():
                 peers.extend(_peer(item, dialect, end))
     with problems.collected():
-        for item in listed(entries.get(dialect.ports), dialect.ports, dialect.most):
+        for item in listed(
+            entries.get(dialect.ports), dialect.ports, dialect.most, f"[{dialect.example}]"
+        ):
             with problems.collected():
                 ports.append(dialect.port(item))
     problems.raise_any()
@@ -219,7 +247,8 @@ def _name(node: Node | None) -> str | None:
         raise invalid(
             node.place,
             f"the rule's name has {len(text)} characters",
-            f"at most {MAX_RULE_NAME}",
+            f"at most {MAX_RULE_NAME}: {text[:12].strip()}...",
+            instead(node, plain(text[:MAX_RULE_NAME].strip())),
         )
     return text
 
@@ -237,19 +266,21 @@ def _check_together(
         raise invalid(
             node.place,
             f"domainNames stand in a rule whose action is not {allow}",
-            f"{allow} the names, and deny networks in a rule after it",
+            f"{allow} the names, or deny networks: [{{networks: [0.0.0.0/0]}}]",
+            instead(node, '[{networks: ["0.0.0.0/0"]}]'),
         )
     inside = all(isinstance(peer, WorkloadPeer) for peer in peers)
     if not inside and any(port.name is not None for port in ports):
         raise invalid(
             node.place,
             "the rule has a port's name beside networks or domainNames, which have no such names",
-            "write the port's number, or make two rules of it",
+            f"write the port's number, or name peers inside: [{EVERY_NAMESPACE}]",
+            instead(node, f"[{EVERY_NAMESPACE}]"),
         )
 
 
 def _peer(node: Node, dialect: Dialect, end: str) -> tuple[PeerSpec, ...]:
-    entries = fields.mapping(node, "the peer", (*_INSIDE, *_OUTSIDE))
+    entries = fields.mapping(node, "the peer", (*_INSIDE, *_OUTSIDE), example=EVERY_NAMESPACE)
     key = _only(node, "the peer", entries)
     if key in _INSIDE:
         namespaces, workloads = _workloads(key, entries, dialect)
@@ -258,32 +289,37 @@ def _peer(node: Node, dialect: Dialect, end: str) -> tuple[PeerSpec, ...]:
         raise invalid(
             entries[key].place,
             f"{key} are peers of egress only",
-            "name namespaces or pods; a Segment may say from: 10.0.0.0/8",
+            f"name namespaces or pods: {EVERY_NAMESPACE}; a Segment may say from: 10.0.0.0/8",
+            instead(node, EVERY_NAMESPACE),
         )
     if key == "nodes":
         raise invalid(
             entries[key].place,
             "nodes are not supported, because a host has no labels here",
-            "write networks: with the addresses of the nodes",
+            f"write their addresses: {_NETWORKS}",
+            instead(node, _NETWORKS),
         )
     if key == "domainNames" and not dialect.names:
         raise invalid(
             entries[key].place,
             f"a {dialect.kind} has no domainNames",
-            "write networks: [203.0.113.0/24], say",
+            f"write their addresses: {_NETWORKS}",
+            instead(node, _NETWORKS),
         )
-    items = listed(entries[key], key, MAX_ADDRESSES)
+    example = "[203.0.113.0/24]" if key == "networks" else "[www.example.com]"
+    items = listed(entries[key], key, MAX_ADDRESSES, example)
     if key == "networks":
         return tuple(fields.network_peer(item, None, strict=False) for item in items)
     return tuple(NamePeer(_domain(item)) for item in items)
 
 
 def _domain(node: Node) -> str:
-    text = fields.string(node, "a domain name", "www.example.com")
+    text = fields.string(node, "a domain name", "www.example.com", quotable=False)
     if node.kind is not Kind.TEXT or len(text) > 253 or not _DOMAIN.match(text):
         raise invalid(
             node.place,
             f"{node.shown} is no domain name",
             "write www.example.com, or *.example.com for every name below it",
+            instead(node, "www.example.com"),
         )
     return text.lower().rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from netwatch.model.errors import InvalidDocument
@@ -14,6 +15,7 @@ from netwatch.policy.nodes import shorten
 
 MAX_CHARACTERS = 64 << 20
 """2,000 workloads take about 1 MB."""
+_OF_ROWS = ("namespace", "name", "labels", "addresses", "host", "host_network")
 
 
 def parse_world(text: str, file: str) -> World:
@@ -22,9 +24,30 @@ def parse_world(text: str, file: str) -> World:
     `{"namespaces": {"x": {"label": "value"}}, "workloads": [{"namespace": "x", "name": "a",
     "labels": {}, "addresses": ["198.18.0.1"], "ports": [{"port": 80, "protocol": "TCP",
     "name": "http"}]}], "networks": [], "host_addresses": [], "names": {"api.example.com":
-    ["203.0.113.7"]}}`; only `workloads` must be there.
+    ["203.0.113.7"]}, "protected": [["198.18.0.1", "198.18.1.1"]]}`; only `workloads` must be
+    there.
     """
     return _Reader(file).world(_load(text, file))
+
+
+def world_of_rows(
+    workloads: Iterable[Mapping[str, Any]], host_addresses: Iterable[str], file: str
+) -> World:
+    """The world of workloads as the API tells them; the one reader checks these too."""
+    rows = [
+        {**{key: row[key] for key in _OF_ROWS}, "ports": _ports_of(row["ports"])}
+        for row in workloads
+    ]
+    data = {"workloads": rows, "host_addresses": list(host_addresses)}
+    return parse_world(json.dumps(data), file)
+
+
+def _ports_of(ports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {key: port[key] for key in ("port", "protocol", "name")}
+        for port in ports
+        if port["protocol"] in ("tcp", "udp", "sctp")
+    ]
 
 
 def _load(text: str, file: str) -> Any:
@@ -51,7 +74,7 @@ class _Reader:
         self._file = file
 
     def world(self, data: Any) -> World:
-        known = ("namespaces", "workloads", "networks", "host_addresses", "names")
+        known = ("namespaces", "workloads", "networks", "host_addresses", "names", "protected")
         entries = self._mapping(data, "the world", known)
         if "workloads" not in entries:
             raise self._wrong("the world", "has no workloads", 'add "workloads": []')
@@ -77,7 +100,17 @@ class _Reader:
                 (name.lower().rstrip("."), self._addresses(known, f"names.{name}"))
                 for name, known in self._mapping(entries.get("names", {}), "names").items()
             ),
+            tuple(
+                self._pair(pair, f"protected[{i}]")
+                for i, pair in enumerate(self._list(entries.get("protected", []), "protected"))
+            ),
         )
+
+    def _pair(self, data: Any, where: str) -> tuple[str, str]:
+        pair = self._addresses(data, where)
+        if len(pair) != 2:
+            raise self._wrong(where, f"has {len(pair)} addresses", "write the two of one link")
+        return pair[0], pair[1]
 
     def _workload(self, data: Any, where: str) -> Workload:
         known = ("namespace", "name", "labels", "addresses", "ports", "host", "host_network")

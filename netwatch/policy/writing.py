@@ -13,7 +13,6 @@ from typing import Any
 
 from netwatch.model.errors import NetwatchError
 from netwatch.model.times import SECOND, rfc3339
-from netwatch.policy.document import MODE_ANNOTATION
 from netwatch.policy.fields import NAMESPACE_NAME
 from netwatch.policy.ir import (
     EVERYTHING,
@@ -31,6 +30,7 @@ from netwatch.policy.ir import (
     Selector,
     WorkloadPeer,
 )
+from netwatch.policy.upstream import cluster_network_policy, network_policy
 
 WIDTH = 96
 DAY = 86_400 * SECOND
@@ -51,16 +51,13 @@ def as_data(policy: Policy) -> dict[str, Any]:
     if policy.kind == "Segment":
         return _segment(policy)
     if policy.kind == "NetworkPolicy":
-        return _network_policy(policy)
-    raise NetwatchError(
-        f"{policy.title} can not be written: documents of its kind are only read",
-        "keep its file as it is",
-    )
+        return network_policy(policy)
+    return cluster_network_policy(policy)
 
 
 def rule_line(rule: Rule, *, ingress: bool) -> str:
     """One rule of a Segment on one line, as it would stand in its `rules`."""
-    return f"- {_flow(segment_rule(rule, ingress=ingress))}"
+    return f"- {one_line(segment_rule(rule, ingress=ingress))}"
 
 
 def _segment(policy: Policy) -> dict[str, Any]:
@@ -137,7 +134,7 @@ def _peer(peer: PeerSpec) -> Any:
         case WorkloadPeer():
             return _workload_peer(peer)
         case NamePeer():
-            raise NetwatchError(f"a Segment has no DNS names: {peer.name}", "keep its own kind")
+            return peer.name
 
 
 def _workload_peer(peer: WorkloadPeer) -> Any:
@@ -205,88 +202,6 @@ def port_text(port: PortSpec) -> int | str:
     return what if port.protocol is None else f"{what}/{port.protocol}"
 
 
-def _network_policy(policy: Policy) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"name": policy.name, "namespace": policy.namespace}
-    if str(policy.mode) != "enforce":
-        metadata["annotations"] = {MODE_ANNOTATION: str(policy.mode)}
-    types: list[str] = []
-    spec: dict[str, Any] = {"podSelector": _selector(policy.subject), "policyTypes": types}
-    for word, isolated, key, rules in (
-        ("Ingress", policy.isolates_ingress, "from", policy.ingress),
-        ("Egress", policy.isolates_egress, "to", policy.egress),
-    ):
-        if isolated:
-            types.append(word)
-            spec[word.lower()] = [_upstream_rule(rule, key) for rule in rules]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata,
-        "spec": spec,
-    }
-
-
-def _upstream_rule(rule: Rule, key: str) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    if rule.peers:
-        data[key] = [_upstream_peer(peer) for peer in rule.peers]
-    if rule.ports:
-        data["ports"] = [_upstream_port(port) for port in rule.ports]
-    return data
-
-
-def _upstream_peer(peer: PeerSpec) -> dict[str, Any]:
-    if isinstance(peer, NetworkPeer):
-        block: dict[str, Any] = {"cidr": peer.cidr}
-        if peer.excepts:
-            block["except"] = list(peer.excepts)
-        return {"ipBlock": block}
-    if not isinstance(peer, WorkloadPeer):
-        raise NetwatchError("a NetworkPolicy has no peer for the host or the internet")
-    data = {"podSelector": _selector(peer.workloads)}
-    if peer.namespaces is not None:
-        data["namespaceSelector"] = _selector(peer.namespaces)
-    return data
-
-
-def _upstream_port(port: PortSpec) -> dict[str, Any]:
-    if port.protocol is None:
-        raise NetwatchError("a port of a NetworkPolicy has one protocol")
-    data: dict[str, Any] = {"protocol": port.protocol.upper()}
-    if port.name is not None:
-        data["port"] = port.name
-    elif port.first is not None:
-        data["port"] = port.first
-        if port.last not in (None, port.first):
-            data["endPort"] = port.last
-    return data
-
-
-def _selector(selector: Selector) -> dict[str, Any]:
-    """matchLabels for what they can say, and matchExpressions for the rest."""
-    labels: dict[str, str] = {}
-    expressions: list[dict[str, Any]] = []
-    for requirement in selector.requirements:
-        values = sorted(requirement.values)
-        single = requirement.operator is Operator.IN and len(values) == 1
-        if single and requirement.key not in labels:
-            labels[requirement.key] = values[0]
-            continue
-        expression: dict[str, Any] = {
-            "key": requirement.key,
-            "operator": str(requirement.operator),
-        }
-        if values:
-            expression["values"] = values
-        expressions.append(expression)
-    found: dict[str, Any] = {}
-    if labels:
-        found["matchLabels"] = labels
-    if expressions:
-        found["matchExpressions"] = expressions
-    return found
-
-
 def dumped(data: dict[str, Any]) -> str:
     """Plain data as YAML: blocks outside, what fits on a line in one line."""
     return "".join(f"{line}\n" for line in _mapping(data))
@@ -299,27 +214,28 @@ def _mapping(data: dict[str, Any]) -> Iterator[str]:
             inner = _list(value) if isinstance(value, list) else _mapping(value)
             yield from (f"  {line}" for line in inner)
         else:
-            yield f"{_scalar(key)}: {_flow(value)}"
+            yield f"{_scalar(key)}: {one_line(value)}"
 
 
 def _list(items: list[Any]) -> Iterator[str]:
     for item in items:
-        lines = list(_mapping(item)) if isinstance(item, dict) and item else [_flow(item)]
+        lines = list(_mapping(item)) if isinstance(item, dict) and item else [one_line(item)]
         yield f"- {lines[0]}"
         yield from (f"  {line}" for line in lines[1:])
 
 
 def _fits(value: Any) -> bool:
     if isinstance(value, dict) and any(isinstance(v, dict | list) and v for v in value.values()):
-        return len(value) < 4 and len(_flow(value)) < WIDTH // 2
-    return not isinstance(value, dict | list) or not value or len(_flow(value)) < WIDTH - 16
+        return len(value) < 4 and len(one_line(value)) < WIDTH // 2
+    return not isinstance(value, dict | list) or not value or len(one_line(value)) < WIDTH - 16
 
 
-def _flow(value: Any) -> str:
+def one_line(value: Any) -> str:
+    """Plain data as YAML on one line."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_scalar(k)}: {_flow(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{_scalar(k)}: {one_line(v)}' for k, v in value.items())}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
+        return f"[{', '.join(map(one_line, value))}]"
     return _scalar(value)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from private_dockerd import Engine
+from program import Netwatch
 
 from netwatch.discover.links import default_uplinks
 
@@ -41,3 +42,12 @@ def engine(dockerd: Engine) -> Iterator[Engine]:
     """The private dockerd, empty before and after each test."""
     yield dockerd
     dockerd.clean()
+
+
+@pytest.fixture
+def netwatch(engine: Engine, tmp_path: Path) -> Iterator[Netwatch]:
+    """The program for this dockerd; what it applied is removed, and it ends, after the test."""
+    netwatch = Netwatch(engine, tmp_path)
+    yield netwatch
+    netwatch.call("host", "remove")
+    netwatch.close()

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netwatch.controller.columns import Named
-from netwatch.controller.history import FIVE_MINUTES, History
+from netwatch.controller.history import History
+from netwatch.controller.statements import FIVE_MINUTES
 from netwatch.model.flow import Encryption, Endpoint, Flow
 from netwatch.model.report import Report
 from netwatch.model.times import SECOND

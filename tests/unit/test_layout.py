@@ -19,8 +19,11 @@ TABLES = {"netwatch/dissect/ciphers.py"}
 # is its public face, or it needs a kernel. A module with a mind of its own gets its own test.
 TESTED_IN = {
     "docker/test_docker_discovery.py": "discover/docker discover/engine",
-    "golden/test_policy_errors.py": "policy/fields policy/nodes",
-    "netns/test_bad_input.py": "cli/doctor discover/sources enforce/survey",
+    "golden/test_policy_errors.py": (
+        "policy/edits policy/fields policy/mending policy/nodes policy/port_fields"
+    ),
+    "netns/test_bad_input.py": "cli/doctor enforce/survey",
+    "netns/test_capture_file.py": "cli/signals",
     "netns/test_capture_counts.py": "capture/flowmap capture/sensor",
     "netns/test_capture_life.py": "capture/attach capture/libbpf",
     "netns/test_capture_nat.py": "capture/ctnetlink",
@@ -29,10 +32,13 @@ TESTED_IN = {
         "cli/host enforce/confirm enforce/host enforce/kernel enforce/netlink enforce/sessions "
         "enforce/ipset enforce/sockets enforce/upkeep agent/watchman"
     ),
+    "netns/test_enforce_inside.py": "enforce/indoors",
+    "netns/test_enforce_spoofing.py": "enforce/linklocal enforce/nftables",
     "netns/test_lab.py": (
-        "cli/lab discover/links lab/certificate lab/clients lab/lifecycle lab/netns lab/orders "
+        "cli/lab discover/links lab/certificate lab/clients lab/connect lab/lifecycle lab/netns lab/orders "
         "lab/serve lab/servers lab/state lab/wiring"
     ),
+    "netns/test_probe.py": "cli/probe cli/verified enforce/trial agent/proof",
     "netns/test_quarantine.py": "cli/quarantine enforce/quarantine",
     "netns/test_service.py": "cli/serve",
     "netns/test_spine.py": "cli/demo cli/fleet_lab cli/station agent/addresses",
@@ -43,13 +49,15 @@ TESTED_IN = {
     "unit/cli/test_policy.py": "cli/policy_*",
     "unit/cli/test_policy_tools.py": "policy/sarif",
     "unit/cli/test_read.py": "cli/read_*",
-    "unit/controller/test_history.py": "controller/columns",
+    "unit/controller/test_policies.py": "model/policy_version",
+    "unit/controller/test_history.py": "controller/columns controller/ledger controller/statements",
     "unit/controller/test_service.py": "controller/folder controller/records controller/store",
     "unit/detect/test_detectors.py": (
         "detect/denied detect/plaintext detect/ports detect/silence detect/state"
     ),
     "unit/dissect/test_conversation.py": "dissect/*",
     "unit/discover/test_lab.py": "discover/source lab/facts",
+    "unit/discover/test_tunnels.py": "discover/wireguard discover/xfrm",
     "unit/enforce/test_agreement.py": (
         "enforce/compile enforce/ends enforce/layout enforce/reach enforce/regions enforce/sides "
         "enforce/walk"
@@ -57,7 +65,10 @@ TESTED_IN = {
     "unit/enforce/test_render.py": "enforce/chains enforce/ruleset",
     "unit/graph/test_views.py": "graph/grouping",
     "unit/lab/test_document.py": "lab/node lab/spec",
-    "unit/policy/test_assertions.py": "policy/junit",
+    "unit/policy/test_assertions.py": "policy/junit policy/words",
+    "unit/policy/test_compose.py": (
+        "policy/allow_labels policy/compose_check policy/compose_fields"
+    ),
     "unit/policy/test_document.py": (
         "policy/admin_network_policy policy/clauses policy/cluster_network_policy policy/naming "
         "policy/network_policy policy/parts policy/segment policy/short policy/writing"

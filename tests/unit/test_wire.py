@@ -8,6 +8,7 @@ import zstandard
 
 from netwatch import wire
 from netwatch.model.flow import Encryption, Endpoint, Flow
+from netwatch.model.policy_version import Document, Wanted
 from netwatch.model.report import Capture, Enforcement, Report
 from netwatch.model.workload import DocumentedPort, Label, Workload
 from netwatch.wire import MAX_DECODED, BadReport
@@ -99,3 +100,29 @@ def test_a_report_of_another_schema_says_which_end_to_update() -> None:
     with pytest.raises(BadReport, match="schema 99") as caught:
         wire.unpack(changed(schema=99))
     assert "update" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(None, id="no wish"),
+        pytest.param(Wanted(3, 2, "00ff", None, None), id="what is held"),
+        pytest.param(Wanted(3, 2, "00ff", 1.5, (Document("é.yaml", "a: b\n"),)), id="documents"),
+    ],
+)
+def test_an_answer_comes_back_as_it_was(wanted: Wanted | None) -> None:
+    answer = wire.Answer(ok=True, new=False, policies=wanted)
+    assert wire.unpack_answer(wire.pack_answer(answer)) == answer
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"[]", b'{"ok": true, "new": true, "policies": 7}']
+)
+def test_what_is_no_answer_is_refused(data: bytes) -> None:
+    with pytest.raises(BadReport):
+        wire.unpack_answer(data)
+
+
+def test_an_older_controller_wants_nothing() -> None:
+    """Its answer has no policies."""
+    assert wire.unpack_answer(b'{"ok": true, "new": true}').policies is None

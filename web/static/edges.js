@@ -38,11 +38,26 @@ export function encryptionText(encryption) {
   return encryption.status;
 }
 
+const PROTECTIONS = {
+  tls: "protected by itself",
+  link: "protected by the link",
+  both: "protected by itself and by the link",
+  neither: "protected by nothing",
+  unknown: "not known what protects it",
+};
+
+/** What protects an edge on the wire, or null: it stays within a host. `WireGuard, proven`. */
+export function protectionText(edge) {
+  if (!edge.protection) return null;
+  const link = edge.link?.kind ? ` (${edge.link.kind}, ${edge.link.status})` : "";
+  return `${PROTECTIONS[edge.protection]}${link}`;
+}
+
 function wordsOf(edge) {
   return [
     edge.source.name, edge.source.namespace, edge.source.host, edge.source.kind,
     edge.destination.name, edge.destination.namespace, edge.destination.host,
-    edge.destination.kind, edge.protocol, edge.port, `${edge.protocol}/${edge.port}`,
+    edge.destination.kind, edge.source.known_as, edge.destination.known_as, edge.protocol, edge.port, `${edge.protocol}/${edge.port}`,
     ...edge.applications, ...edge.encryption.versions, edge.encryption.status,
     undocumented(edge) ? "undocumented" : "", edge.crosses_hosts ? "cross-host" : "",
   ].map((word) => String(word ?? "").toLowerCase());

@@ -1,7 +1,7 @@
 // The side panel: one edge with its flows, or one workload with its addresses, ports and peers.
 
 import { ApiError, get } from "./api.js";
-import { CLASSES, classOf, encryptionText, undocumented, verdictText } from "./edges.js";
+import { CLASSES, classOf, encryptionText, protectionText, undocumented, verdictText } from "./edges.js";
 import { ago, bytes, clock, count, portName } from "./format.js";
 import { byId, el, empty, shown } from "./dom.js";
 
@@ -20,7 +20,7 @@ const fact = (name, ...value) => [el("dt", {}, name), el("dd", {}, ...value)];
 const peerLink = (peer) => el(
   "button",
   { type: "button", class: "link", onclick: () => choose({ workload: peer.id, edge: "" }) },
-  shown(peer.kind === "workload" ? `${peer.namespace}/${peer.name}` : peer.name, 60),
+  shown(peer.kind === "workload" ? `${peer.namespace}/${peer.name}` : peer.known_as ? `${peer.known_as} (${peer.name})` : peer.name, 80),
 );
 
 /** Show what is selected, or nothing; `renew` fetches an edge's flows again. */
@@ -44,6 +44,7 @@ function showEdge(edge, renew) {
     ...fact("Port", el("span", { class: "mono" }, edge.port === null ? edge.protocol : `${edge.port}/${edge.protocol}`), ` ${documented}`,
       edge.original_port && edge.original_port !== edge.port ? `, called as ${edge.original_port}` : ""),
     ...fact("Encryption", el("span", { class: `status ${edge.encryption.status}` }, shown(encryptionText(edge.encryption), 80)), edge.crosses_hosts ? " crosses hosts" : ""),
+    ...(protectionText(edge) ? fact("On the wire", protectionText(edge)) : []),
     ...fact("Verdict", `${verdictText(edge.verdict)}; staged policies: ${verdictText(edge.staged)}`),
     ...fact("Seen", `${count(edge.connections)} connections, ${bytes(edge.bytes)}; first ${clock(edge.first_seen)}, last ${ago(edge.last_seen)}`),
   );
@@ -80,10 +81,16 @@ function flowsTable(flows, next) {
   return [title, el("ol", { class: "flows" }, flows.map(flowItem))];
 }
 
+/** The processes at both ends, and the name of a server outside with who named it. */
+function holders(flow) {
+  const process = (end, word) => end.process && `${word} ${end.process.exe ?? "?"} (${end.process.pid}, ${end.process.user ?? end.process.uid})`;
+  return [process(flow.client, "from"), process(flow.server, "to"), flow.server.name && `${flow.server.name} by ${flow.server.named_by}`];
+}
+
 function flowItem(flow) {
   const { encryption } = flow;
   const address = (end) => (end.address.includes(":") ? `[${end.address}]` : end.address) + (end.port === null ? "" : `:${end.port}`);
-  const details = [encryption.cipher, encryption.server_name && `SNI ${encryption.server_name}`, encryption.alpn && `ALPN ${encryption.alpn}`, flow.application, flow.state].filter(Boolean);
+  const details = [encryption.cipher, encryption.server_name && `SNI ${encryption.server_name}`, encryption.alpn && `ALPN ${encryption.alpn}`, flow.application, flow.state, ...holders(flow)].filter(Boolean);
   return el("li", {},
     el("div", { class: "line" },
       el("time", { datetime: flow.last_seen, title: flow.last_seen }, clock(flow.last_seen)),

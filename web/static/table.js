@@ -26,7 +26,7 @@ let choose = () => {};
 let scrolledTo = "";
 
 function peerCell(peer) {
-  const where = peer.kind === "workload" ? `${peer.namespace} · ${peer.host}` : peer.kind;
+  const where = peer.kind === "workload" ? `${peer.namespace} · ${peer.host}` : peer.known_as ? `${peer.known_as}, by ${peer.named_by}` : peer.kind;
   return [el("span", { class: "name" }, shown(peer.name, 48)), " ", el("span", { class: "where" }, shown(where, 48))];
 }
 

@@ -7,14 +7,14 @@ through `odd`, one by one, and end in the same arrays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netwatch.capture.files import link, odd, tunnels
+from netwatch.capture.files import link, odd, overlays, tunnels
 from netwatch.capture.files.frames import Frames, Ints
 
 Words = npt.NDArray[np.uint64]
@@ -79,6 +79,9 @@ def packets(frames: Frames, first: int, last: int, memory: odd.Memory) -> list[P
             found = read(frames.buffer, where, mine, remaining[mine], wire[mine])
             rest[found.ordinal] = False
             parts[kind].append(found)
+    for kind, found in _overlaid(frames.buffer, where, rest, (remaining, wire), memory):
+        rest[found.ordinal] = False
+        parts[kind].append(found)
     if rest.any():
         singles = _odd(frames, where, rest, (remaining, wire), memory)
         for kind, rows in singles.items():
@@ -93,6 +96,35 @@ def _joined(parts: Sequence[Packets]) -> Packets:
     keys = zip(*(part.key for part in parts), strict=True)
     rest = (np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Packets)[1:])
     return Packets(tuple(np.concatenate(column) for column in keys), *rest)
+
+
+def _overlaid(
+    buffer: npt.NDArray[np.uint8],
+    where: link.Network,
+    rest: npt.NDArray[np.bool_],
+    lengths: tuple[Ints, Ints],
+    memory: odd.Memory,
+) -> Iterator[tuple[int, Packets]]:
+    """The regular packets in regular packets of overlay networks."""
+    mine = np.flatnonzero(rest & (where.kind == tunnels.IP4))
+    if not len(mine):
+        return
+    begin, remaining, wire = where.start[mine], lengths[0][mine], lengths[1][mine]
+    words = _words(buffer, begin, 7)
+    found = overlays.overlays(words, begin, mine, remaining, wire)
+    for kind, read in ((tunnels.IP4, _read_4), (tunnels.IP6, _read_6)):
+        some = found.take(np.flatnonzero(found.kind == kind))
+        if not len(some.mine):
+            continue
+        start = where.start.copy()
+        start[some.mine] = some.start
+        inner = link.Network(start, where.kind, np.zeros_like(start), where.worth)
+        packets = read(buffer, inner, some.mine, some.remaining, some.wire)
+        if len(packets.ordinal):
+            some = some.take(np.searchsorted(some.mine, packets.ordinal))
+            vlan = where.vlan[packets.ordinal]
+            packets.key[-1][:] |= overlays.paths(some, vlan, packets.from_low, memory.paths)
+            yield kind, packets
 
 
 _Row = tuple[tuple[int, ...], tuple[Any, ...]]
@@ -182,6 +214,9 @@ def _read_4(
     needed = _NEEDED_4[(words[1] >> 48).astype(np.uint8)]
     good = np.minimum(remaining, length) >= needed
     good &= (words[0] & _SHAPE_4) == _REGULAR_4
+    beyond = np.flatnonzero(length > wire)
+    if len(beyond):
+        good[beyond] &= _sound(words[:, beyond])
     # What may hold another packet is read one by one.
     good &= ~(_TUNNELS[words[2].astype(np.uint16)] & ((words[1] & _PROTOCOL) == odd.UDP << 48))
     if not good.all():
@@ -210,6 +245,16 @@ def _read_4(
         *_extent(where.start[mine], total, length, remaining),
         mine,
     )
+
+
+def _sound(words: Words) -> npt.NDArray[np.bool_]:
+    """Whether the checksums of headers without options are right; `odd` says why it is asked."""
+    total = np.zeros(words.shape[1], dtype=np.uint64)
+    for word in (words[0], words[1], words[2] >> 32):
+        for shift in (0, 16, 32, 48):
+            total += word >> shift & _LOW_16
+    sound: npt.NDArray[np.bool_] = (total % _LOW_16 == 0) | (words[1] >> 32 & _LOW_16 == 0)
+    return sound
 
 
 def _read_6(

@@ -17,7 +17,7 @@ from netwatch.capture.files import odd
 from netwatch.capture.files.frames import Frames, Ints
 from netwatch.capture.files.packets import Packets
 from netwatch.capture.files.rows import KEY, Grouped
-from netwatch.dissect.conversation import LIMIT, Classified, classify
+from netwatch.dissect.answer import LIMIT, Classified
 from netwatch.dissect.starts import WIDTH, promising
 
 # Segments of one direction of one connection that are looked at in one block of the file; the
@@ -175,6 +175,9 @@ class Conversation:
         """Ask what the bytes prove, and forget them if more would not help."""
         if not self.kept:
             return
+        # All of dissection takes 40 ms to import, which who only counts need not pay.
+        from netwatch.dissect.conversation import classify
+
         ends = (self.high, self.low) if self.turned else (self.low, self.high)
         if self.tcp:
             self.answer = classify(ends[0].stream(), ends[1].stream(), protocol="tcp")
@@ -222,7 +225,8 @@ class Conversations:
     def feed(self, frames: Frames, found: Candidates, merged: npt.NDArray[np.void]) -> None:
         """Take the candidates of a block, sorted by `row`, which numbers the rows of `merged`."""
         lanes = _lanes(frames, found, merged)
-        columns = [getattr(found, each.name) for each in fields(found)[1:]]
+        # As lists at once: most lanes are taken, and slices of arrays cost ten times as much.
+        columns = [getattr(found, each.name).tolist() for each in fields(found)[1:]]
         for lane in lanes:
             known = self._open.get(lane.key, _NEVER)
             if known is None and (lane.opener < 0 or self._repeats(lane)):
@@ -250,13 +254,13 @@ class Conversations:
         lane: _Lane,
         conversation: Conversation,
         frames: Frames,
-        columns: Sequence[npt.NDArray[Any]],
+        columns: Sequence[list[Any]],
     ) -> None:
         self._kept -= conversation.kept
         middle = min(lane.begin + _FIRST, lane.end)
         for begin, end in ((lane.begin, middle), (middle, lane.end)):
             if begin < end and not conversation.done:
-                segments = [column[begin:end].tolist() for column in columns]
+                segments = [column[begin:end] for column in columns]
                 _add(conversation, frames, list(zip(*segments, strict=True)))
                 conversation.judge()
         self._kept += conversation.kept

@@ -12,7 +12,6 @@ from netwatch.capture.files import odd, pcap, pcapng
 from netwatch.capture.files.flows import flows
 from netwatch.capture.files.frames import Damaged, Frames
 from netwatch.capture.files.packets import packets
-from netwatch.capture.files.paths import Paths
 from netwatch.capture.files.payloads import Candidates, Conversations, candidates, joined
 from netwatch.capture.files.rows import CHUNK, ROW, Rows, group, merge
 from netwatch.model.errors import NetwatchError
@@ -33,25 +32,65 @@ class Reading:
 
     rows: Rows
     conversations: Conversations
-    paths: Paths
+    memory: odd.Memory
     frames: int
     packets: int
     damage: str | None
 
     def losses(self) -> dict[str, int]:
-        """What there was no room for, by reason: conversations not judged to the end, packets
-        whose tunnel is not told.
+        """What is missing, by reason: conversations not judged to the end, packets whose tunnel is
+        not told, packets that are in no flow because their headers are damaged.
         """
         found = {
             "conversations": self.conversations.refused,
-            "tunnels": self.paths.refused,
+            "tunnels": self.memory.paths.refused,
+            "damaged": self.memory.damaged,
         }
         return {reason: count for reason, count in found.items() if count}
 
     def flows(self) -> Iterator[Flow]:
         """The flows, in the order of their first packets."""
         rows = self.rows[np.argsort(self.rows["index"], kind="stable")]
-        return flows(rows, self.conversations.by_row(rows), self.paths)
+        return flows(rows, self.conversations.by_row(rows), self.memory.paths)
+
+
+class Gathering:
+    """Frames, block after block, and what they add up to so far."""
+
+    def __init__(self, *, dissect: bool = True) -> None:
+        self.frames = 0
+        self._packets = 0
+        self._dissect = dissect
+        self._table = np.zeros(0, dtype=ROW)
+        self._pending: list[Rows] = []
+        self._conversations, self._memory = Conversations(), odd.Memory()
+
+    def add(self, frames: Frames) -> None:
+        """Take a block; its buffer may be used again afterwards."""
+        conversations = self._conversations if self._dissect else None
+        found = _block(frames, self.frames, conversations, self._memory)
+        self.frames += len(frames.offset)
+        if len(found):
+            self._packets += int(found["packets"].sum())
+            self._pending.append(found)
+            if sum(map(len, self._pending)) > max(_PENDING, len(self._table)):
+                self._merge()
+
+    def reading(self, damage: str | None = None) -> Reading:
+        """What was gathered; more may be added afterwards."""
+        self._merge()
+        return Reading(
+            self._table,
+            self._conversations,
+            self._memory,
+            self.frames,
+            self._packets,
+            damage,
+        )
+
+    def _merge(self) -> None:
+        self._table = merge(np.concatenate([self._table, *self._pending]))[0]
+        self._pending = []
 
 
 def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
@@ -61,10 +100,7 @@ def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
     much, at twice the speed. Memory grows with the number of flows, not of packets.
     """
     np.empty(_KEPT, dtype=np.uint8)
-    table = np.zeros(0, dtype=ROW)
-    pending: list[Rows] = []
-    conversations, memory = Conversations(), odd.Memory()
-    seen, counted, damage = 0, 0, None
+    gathered, damage = Gathering(dissect=dissect), None
     blocks = _blocks(stream, name)
     while True:
         try:
@@ -74,19 +110,12 @@ def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
             break
         if frames is None:
             break
-        found = _block(frames, seen, conversations if dissect else None, memory)
-        seen += len(frames.offset)
-        if len(found):
-            counted += int(found["packets"].sum())
-            pending.append(found)
-            if sum(map(len, pending)) > max(_PENDING, len(table)):
-                table, pending = merge(np.concatenate([table, *pending]))[0], []
-    if damage and not seen:
+        gathered.add(frames)
+    if damage and not gathered.frames:
         raise NetwatchError(
             f"{name} holds no readable packet: {damage}", "is it a complete pcap or pcapng file?"
         )
-    table = merge(np.concatenate([table, *pending]))[0]
-    return Reading(table, conversations, memory.paths, seen, counted, damage)
+    return gathered.reading(damage)
 
 
 def _blocks(stream: BinaryIO, name: str) -> Iterator[Frames]:

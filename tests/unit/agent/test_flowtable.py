@@ -9,6 +9,7 @@ from netwatch.agent.flowtable import HOLD, FlowTable
 from netwatch.agent.names import names_of
 from netwatch.capture.sensor import Batch, Payload, Translation
 from netwatch.model.flow import Flow
+from netwatch.model.link import Link
 from netwatch.model.report import Report
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import DocumentedPort, Interface, Workload
@@ -214,3 +215,49 @@ def test_the_order_of_rows_changes_nothing() -> None:
     rows = [row((WEB, 40000 + n), (DB, 5432)) for n in range(9)]
 
     assert set(told(*rows)) == set(told(*reversed(rows)))
+
+
+OUTSIDE_CALL = ((WEB, 40000), (OUT, 80))
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        pytest.param(b"Host: api.example.com", ("api.example.com", "http"), id="a name"),
+        pytest.param(b"Host: 203.0.113.9", (None, None), id="an address"),
+        pytest.param(b"X: y", (None, None), id="none"),
+    ],
+)
+def test_a_server_outside_is_called_as_its_client_calls_it(
+    head: bytes, expected: tuple[str | None, str | None]
+) -> None:
+    table = FlowTable("a")
+    ends = (packed(WEB), packed(OUT), 40000, 80, 6)
+    request = Payload(*ends, True, 0, 1, b"GET / HTTP/1.1\r\n" + head + b"\r\n\r\n")
+    answer = Payload(*ends, False, 0, 1, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    (flow,) = table.fold(Batch(entries(row(*OUTSIDE_CALL)), (request, answer)), NAMES, LATER)
+
+    assert (flow.server.name, flow.server.named_by) == expected
+
+
+def test_what_leaves_the_host_is_asked_for_its_link_with_where_the_far_end_was_seen() -> None:
+    """Whichever end is here, and whichever address is the lower; within the host nobody asks."""
+    asked: list[tuple[str, str, int]] = []
+
+    def way(local: str, far: str, arrived: int) -> Link | None:
+        asked.append((local, far, arrived))
+        return Link("proven", "wireguard", "wg0")
+
+    snapshot = Snapshot("a", (workload("web", WEB, 7), workload("db", DB, 8)))
+    names = names_of(snapshot, way=way)
+    rows = (
+        row((WEB, 1), (OUT, 80), interfaces=(7, 3)),
+        row((OUT, 2), (WEB, 80), interfaces=(3, 7)),
+        row(("192.0.2.9", 3), (WEB, 80), interfaces=(4, 7)),
+        row(*CALL, interfaces=(7, 8)),
+    )
+    flows = FlowTable("a").fold(Batch(entries(*rows)), names, LATER)
+
+    assert asked == [(WEB, OUT, 3), (WEB, OUT, 3), (WEB, "192.0.2.9", 4)]
+    assert [flow.link is None for flow in flows] == [False, False, False, True]

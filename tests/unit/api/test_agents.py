@@ -9,9 +9,16 @@ from flask.testing import FlaskClient
 
 from netwatch import wire
 from netwatch.api.agents import PATH, create_agents_app
+from netwatch.controller.policies import Signed
+from netwatch.model.policy_version import Document, Wanted
 from netwatch.model.report import Report
 from tests.fakes import FakeController
 
+POLICY = """apiVersion: netwatch/v1
+kind: Segment
+metadata: {name: db, namespace: shop}
+spec: {governs: app=db, rules: [{from: app=web, ports: 5432}]}
+"""
 REPORT = Report(host="a", boot="b1", sequence=1, started=1, ended=2)
 
 
@@ -29,8 +36,26 @@ def test_a_report_is_taken_once(agent: FlaskClient, controller: FakeController) 
     """A retry of the same report is answered as well, and changes nothing."""
     headers = {"Authorization": "Bearer token-of-a"}
     answers = [agent.post(PATH, data=wire.pack(REPORT), headers=headers).json for _ in range(2)]
-    assert answers == [{"ok": True, "new": True}, {"ok": True, "new": False}]
+    told = {"ok": True, "policies": None}
+    assert answers == [told | {"new": True}, told | {"new": False}]
     assert controller.reports == [REPORT]
+
+
+def test_the_answer_says_what_is_to_be_in_force(
+    agent: FlaskClient, controller: FakeController
+) -> None:
+    """With the documents, unless the agent says that it holds them already."""
+    document = Document("db.yaml", POLICY)
+    sha256 = controller.policies.apply([document], Signed("ada"), confirm_s=60).sha256
+    wanted = []
+    for holds in ("", sha256):
+        headers = {"Authorization": "Bearer token-of-a", wire.HOLDS: holds}
+        answer = agent.post(PATH, data=wire.pack(REPORT), headers=headers)
+        wanted.append(wire.unpack_answer(answer.data).policies)
+    assert wanted == [
+        Wanted(1, 1, sha256, 60.0, (document,)),
+        Wanted(1, 1, sha256, 60.0, None),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ LINE = {
         "ja3s": None,
         "ja4": None,
         "certificate": None,
+        "hassh": None,
+        "hassh_server": None,
     },
 }
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from netwatch.controller.columns import Half
-from netwatch.controller.edges import edges_of
-from tests.unit.controller.samples import DB, WEB
+from netwatch.controller.edges import edges_of, grouped
+from netwatch.graph.external import Groups, parse_groups
+from netwatch.model.flow import Endpoint
+from tests.unit.controller.samples import DB, WEB, flow
 
 CLIENT = Half(
     side="client",
@@ -83,3 +85,63 @@ def test_a_masqueraded_client_is_not_a_second_edge() -> None:
     assert [e.source.id for e in edges_of((CLIENT, hidden), KNOWN)] == [WEB.identity, "host:a"]
     other = replace(hidden, source="host:c")
     assert len(edges_of((through, other), KNOWN)) == 2
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "link", "protection"),
+    [
+        pytest.param(
+            "proven wireguard", "proven wireguard", "proven wireguard", "both", id="both"
+        ),
+        pytest.param("proven wireguard", "none", "none", "tls", id="one way is bare"),
+        pytest.param("proven ipsec", None, "proven ipsec", "both", id="one agent tells nothing"),
+        pytest.param("unknown", "proven ipsec", "unknown", "tls", id="one does not know"),
+        pytest.param(None, None, None, "tls", id="nobody tells"),
+    ],
+)
+def test_a_link_is_as_good_as_the_worse_side_says(
+    client: str | None, server: str | None, link: str | None, protection: str
+) -> None:
+    (edge,) = edges_of((replace(CLIENT, link=client), replace(SERVER, link=server)), KNOWN)
+    assert (edge.link, edge.protection) == (link, protection)
+
+
+OUTSIDE = replace(CLIENT, destination="external:203.0.113.7", port=443)
+GROUPS = parse_groups("office=203.0.113.0/24")
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "expected"),
+    [
+        pytest.param(None, GROUPS, ("office", "cidr"), id="a group"),
+        pytest.param(("a.example", "dns"), GROUPS, ("a.example", "dns"), id="a name says more"),
+        pytest.param(None, Groups(), (None, None), id="nothing is known"),
+    ],
+)
+def test_a_peer_outside_is_called_by_name_or_group(
+    name: tuple[str, str] | None, groups: Groups, expected: tuple[str | None, str | None]
+) -> None:
+    """Its id stays the address: names come and go."""
+    (edge,) = edges_of((replace(OUTSIDE, name=name),), KNOWN, groups)
+    assert (edge.destination.known_as, edge.destination.named_by) == expected
+    assert edge.destination.id == "external:203.0.113.7"
+
+
+def test_a_flow_with_an_end_in_a_group_says_so() -> None:
+    """Unless somebody named it already, or it is a workload."""
+    named = flow(server=Endpoint("203.0.113.7", 443, name="a.example", named_by="sni"))
+    plain = flow(server=Endpoint("203.0.113.7", 443))
+    assert grouped(named, GROUPS) is named
+    assert grouped(plain, GROUPS).server == Endpoint(
+        "203.0.113.7", 443, name="office", named_by="cidr"
+    )
+    assert grouped(flow(side="server"), GROUPS) == flow(side="server")
+
+
+def test_a_workload_brings_what_it_was_made_from() -> None:
+    made = replace(DB, image="postgres:16", image_digest="sha256:1", project="shop", service="db")
+    (edge,) = edges_of((CLIENT,), {**KNOWN, DB.identity: made})
+    peer = edge.destination
+    assert (peer.image, peer.image_digest, peer.project, peer.service) == (
+        "postgres:16", "sha256:1", "shop", "db",
+    )  # fmt: skip

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from netwatch.controller.columns import Named
-from netwatch.controller.history import FIVE_MINUTES, FIVE_MINUTES_KEPT, HOUR, WINDOW, History
+from netwatch.controller.history import FIVE_MINUTES_KEPT, History
+from netwatch.controller.ledger import WINDOW
 from netwatch.controller.records import FlowQuery
-from netwatch.model.flow import Encryption, Flow
+from netwatch.controller.statements import FIVE_MINUTES, HOUR
+from netwatch.model.flow import Encryption, Flow, Process
+from netwatch.model.link import Link
 from netwatch.model.report import Report
 from netwatch.model.times import SECOND
 from tests.unit.controller.samples import PLAIN, START, TLS, flow
@@ -168,3 +172,116 @@ def test_a_file_that_is_no_history_ends_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="history") as caught:
         History(tmp_path / "history.db")
     assert type(caught.value).__name__ == "NetwatchError"
+
+
+SENT = Process(10, "/usr/bin/curl", 0, "root")
+WIREGUARD = Link("proven", "wireguard", "wg0", "handshake")
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_the_worst_link_and_the_last_name_of_an_edge_survive_the_roll_up(
+    history: History, rolled: bool
+) -> None:
+    """What nobody told of makes neither better."""
+    named = replace(flow().server, name="db.example", named_by="dns")
+    put(
+        history, 1, flow(link=WIREGUARD, server=named), flow(sport=2),
+        served(2, flow(link=WIREGUARD)), served(2, flow(sport=2, link=Link("none"))),
+        served(3, flow()),
+    )  # fmt: skip
+    if rolled:
+        history.roll_up(START + HOUR)
+    found = {half.port: (half.link, half.name) for half in history.edges(None, None)}
+    assert found == {
+        5432: ("proven wireguard", ("db.example", "dns")),
+        2: ("none", None),
+        3: (None, None),
+    }
+
+
+def test_a_flow_comes_back_with_process_name_and_link(history: History) -> None:
+    ends = flow()
+    told = flow(
+        client=replace(ends.client, process=SENT),
+        server=replace(ends.server, name="db.example", named_by="sni"),
+        link=WIREGUARD,
+    )
+    put(history, 1, told)
+    ((found,), _) = history.flows(FlowQuery())
+    assert found.client.process == SENT
+    assert (found.server.name, found.server.named_by, found.server.process) == (
+        "db.example", "sni", None,
+    )  # fmt: skip
+    assert found.link == WIREGUARD
+
+
+def test_a_name_from_elsewhere_is_not_kept_as_one(history: History) -> None:
+    """An agent that lies about who named something names nothing."""
+    put(history, 1, flow(server=replace(flow().server, name="x", named_by="me said")))
+    assert history.edges(None, None)[0].name is None
+
+
+def test_a_file_of_an_older_version_gets_the_new_columns(tmp_path: Path) -> None:
+    """Its flows are read as before; of names and links it knows nothing."""
+    path = tmp_path / "history.db"
+    opened = History(path)
+    put(opened, 1, flow())
+    opened.roll_up(START + HOUR)
+    put(opened, 2, flow(sport=2))
+    opened.close()
+    old = duckdb.connect(str(path))
+    for table in ("flows", "five_minutes", "hours"):
+        for column in ("link", "name"):
+            old.execute(f"alter table {table} drop column {column}")
+    old.execute("update flows set details = regexp_replace(details, ',null,null,null,null', '')")
+    kept = old.execute("select details from flows").fetchall()
+    assert all(text.endswith(",[],[]]") for (text,) in kept), kept
+    old.close()
+    opened = History(path)
+    put(opened, 3, flow(sport=3, link=WIREGUARD))
+    opened.roll_up(START + 2 * HOUR)
+    (half,) = opened.edges(None, None)
+    assert (half.connections, half.link) == (3, "proven wireguard")
+    assert [f.link for f in opened.flows(FlowQuery())[0]].count(None) == 2
+    opened.close()
+
+
+def test_the_oldest_goes_first_when_room_is_short_and_is_counted(tmp_path: Path) -> None:
+    """Single flows go, their sums stay; of what is left none is older than what went."""
+    history = History(tmp_path / "history.db")
+    for n in range(8):
+        at = START + n * HOUR
+        long = [replace(flow(sport=s, last_seen=at, first_seen=at)) for s in range(3_000)]
+        put(history, n, *long, at=at)
+    history.roll_up(START + 9 * HOUR)
+    before = history.edges(None, None)
+    dropped = history.shrink(4_000_000)
+    assert 0 < dropped < 24_000
+    assert history.losses() == {"a": {"flows dropped for room": dropped}}
+    assert history.edges(None, None) == before
+    left, _ = history.alike(None, None)
+    assert sum(f.connections for f in left) == 24_000 - dropped
+    assert min(f.first_seen for f in left) > START
+    assert history.shrink(4_000_000) == 0, "it is small enough now"
+    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    history.close()
+    assert size < 4_000_000
+
+
+def test_what_is_not_summed_yet_is_not_dropped(history: History) -> None:
+    put(history, 1, flow())
+    assert history.shrink(1) == 0
+    assert [half.connections for half in history.edges(None, None)] == [1]
+
+
+def test_a_clock_that_is_set_back_brings_nothing_back(history: History) -> None:
+    """An hour ahead and back again: what was deleted meanwhile is not thought to be there."""
+    put(history, 1, flow(last_seen=BASE, first_seen=BASE), at=BASE)
+    history.roll_up(BASE + 2 * HOUR)
+    history.purge(BASE + 2 * HOUR, retention_hours=1)
+    history.purge(BASE, retention_hours=1)
+    whole_bucket = history.edges(BASE - SECOND, BASE + SECOND)
+    assert [half.connections for half in whole_bucket] == [1]
+    put(history, 2, flow(sport=2, last_seen=BASE, first_seen=BASE), at=BASE - HOUR)
+    history.roll_up(BASE - HOUR + 2 * FIVE_MINUTES)
+    assert [half.connections for half in history.edges(None, None)] == [2]

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from netwatch.controller.policies import Signed
 from netwatch.controller.records import FlowQuery
 from netwatch.controller.service import Controller
 from netwatch.model.errors import NetwatchError, UsageError
 from netwatch.model.flow import Endpoint, Flow
-from netwatch.model.report import Report
+from netwatch.model.host import host_as_json
+from netwatch.model.policy_version import Document
+from netwatch.model.report import Enforcement, Report
 from netwatch.model.times import SECOND
 from netwatch.model.workload import PublishedPort
 from netwatch.wire import BadReport
@@ -30,6 +33,11 @@ from tests.unit.controller.samples import (
     report,
 )
 
+POLICY = """apiVersion: netwatch/v1
+kind: Segment
+metadata: {name: db, namespace: shop}
+spec: {governs: app=db, rules: [{from: app=web, ports: 5432}]}
+"""
 WEB_TO_DB = "a/shop/web>b/shop/db:tcp/5432"
 
 
@@ -242,6 +250,35 @@ def test_waiting_ends_at_once_with_a_change_and_is_bounded(fleet: Controller) ->
     assert change.counter > before and not change.timed_out
 
 
+def test_a_host_says_what_is_in_force_and_whether_it_is_what_is_wanted(
+    fleet: Controller, clock: Clock
+) -> None:
+    """By the hash of the documents; without any wish nothing differs, and none is none at all."""
+    held = Enforcement(policies="ab" * 32, mode="enforce")
+    fleet.ingest(replace(report("a"), enforcement=held))
+    fleet.ingest(report("b"))
+
+    def differ() -> list[bool]:
+        return [host_as_json(host)["differs"] for host in fleet.hosts()]
+
+    assert differ() == [False, False]
+    version = fleet.policies.apply([Document("db.yaml", POLICY)], Signed("ada"), confirm_s=0)
+    assert differ() == [True, True]
+    assert {host.wanted for host in fleet.hosts()} == {version.sha256}
+    fleet.policies.restore("0", Signed("ada"))
+    assert differ() == [True, False]
+
+
+def test_time_undoes_a_version_though_nobody_asks(fleet: Controller, clock: Clock) -> None:
+    """The tick does it, and tells whoever waits for a change."""
+    fleet.policies.apply([Document("db.yaml", POLICY)], Signed("ada"), confirm_s=5)
+    before = fleet.wait_for_change(0, 0).counter
+    clock.now += 5 * SECOND
+    fleet.tick(clock.now)
+    assert fleet.wait_for_change(before, 0).counter > before
+    assert [v.state for v in fleet.policies.versions()] == ["withdrawn"]
+
+
 # what stays
 
 
@@ -250,9 +287,10 @@ def test_everything_is_there_after_a_restart(tmp_path: Path, clock: Clock) -> No
     first.ingest(report("a", flow(), losses=(("ring full", 2),)))
     first.ingest(report("b"))
     token, agent = first.person_token(), first.enrol("c")
-    first.set_policies("kind: Segment", author="ada")
+    first.policies.apply([Document("db.yaml", POLICY)], Signed("ada"))
     first.tick(START)
-    shown = (first.edges(), first.workloads(), first.losses(), first.alerts(), first.policies())
+    shown = (first.edges(), first.workloads(), first.losses(), first.alerts())
+    versions = first.policies.versions()
     first.close()
     second = controller(tmp_path, clock)
     assert shown == (
@@ -260,8 +298,8 @@ def test_everything_is_there_after_a_restart(tmp_path: Path, clock: Clock) -> No
         second.workloads(),
         second.losses(),
         second.alerts(),
-        second.policies(),
     )
+    assert second.policies.versions() == versions and len(versions) == 1
     assert [h.host for h in second.hosts()] == ["a", "b", "c"]
     assert second.ingest(report("a", flow())) is False
     assert second.accepts(token) and second.agent_of(agent) == "c"

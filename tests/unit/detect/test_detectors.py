@@ -15,6 +15,8 @@ from netwatch.detect.silence import silent_agent
 from netwatch.model.denial import Denial
 from netwatch.model.edge import Edge, Peer
 from netwatch.model.host import HostState
+from netwatch.model.probe import Disagreement
+from netwatch.model.report import Enforcement
 from netwatch.model.times import SECOND
 from netwatch.model.workload import DocumentedPort, Workload
 
@@ -103,10 +105,20 @@ def test_a_port_is_one_finding_with_every_client_as_evidence() -> None:
         pytest.param({"direction": "guessed"}, False, id="guessed direction"),
         pytest.param({"source": replace(WEB_PEER, host="b")}, False, id="stays on one host"),
         pytest.param({"source": OUTSIDE}, False, id="one end is no workload"),
+        pytest.param({"link": "proven wireguard"}, False, id="the link is proven to encrypt"),
+        pytest.param({"link": "claimed wireguard"}, True, id="it only claims to"),
+        pytest.param({"link": "unknown"}, True, id="nobody knows"),
+        pytest.param({"link": "none"}, True, id="nothing encrypts"),
     ],
 )
 def test_plaintext_across_hosts(changes: dict[str, Any], found: bool) -> None:
     assert bool(list(plaintext_across_hosts(state(replace(EDGE, **changes)), NOW))) is found
+
+
+def test_a_finding_says_that_a_link_only_claims_to_encrypt() -> None:
+    edge = replace(EDGE, link="claimed overlay")
+    (finding,) = plaintext_across_hosts(state(edge), NOW)
+    assert finding.title.endswith("through a link that only claims to encrypt (overlay)")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +177,10 @@ def test_how_long_is_an_argument() -> None:
 
 
 def test_every_finding_says_what_to_do_and_brings_its_proof() -> None:
-    seen = state(EDGE, hosts=(HOST,), denials=(DENIAL,))
+    ends = "b/x/one", "b/x/two", "198.18.0.2"
+    wrong = Disagreement("false-allow", *ends, "tcp", 80, "open", "Segment x/two")
+    host = replace(HOST, enforcement=Enforcement(unproven=(wrong,)))
+    seen = state(EDGE, hosts=(host,), denials=(DENIAL,))
     findings = [f for detector in DETECTORS for f in detector(seen, NOW + 3_600 * SECOND)]
     assert len(findings) == len(DETECTORS)
     assert len({(f.detector, f.subject) for f in findings}) == len(findings)

@@ -111,3 +111,27 @@ def test_what_nobody_refers_to_is_forgotten() -> None:
     found.ends = {PLUG: Interface("veth1", 5), ("docker0", "gone"): Interface("veth2", 6)}
     found.forget_unused()
     assert (found.pids, list(found.ends)) == ({"a": 1}, [PLUG])
+
+
+@pytest.mark.parametrize(
+    ("mode", "host_network"),
+    [
+        pytest.param("host", True, id="the host's network"),
+        pytest.param("bridge", False, id="a network of its own"),
+    ],
+)
+def test_a_mode_that_the_list_left_out_is_what_the_container_said(
+    mode: str, host_network: bool
+) -> None:
+    """Podman's list names no network mode; the answer about one container does."""
+    known = census(container("a", mode="default"))
+    assert [w.host_network for w in known.workloads("alpha")] == [False]
+    known.modes["a"] = mode
+    assert [w.host_network for w in known.workloads("alpha")] == [host_network]
+
+
+def test_a_mode_is_forgotten_with_its_container() -> None:
+    known = census(container("a"))
+    known.modes |= {"a": "host", "gone": "host"}
+    known.forget_unused()
+    assert known.modes == {"a": "host"}

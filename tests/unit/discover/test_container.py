@@ -275,3 +275,19 @@ def test_addresses_and_links_come_from_the_networks() -> None:
     assert web.addresses == ("198.18.7.2", "2001:db8::2", "198.18.7.2")
     assert web.interfaces == (Interface("veth1", 5, "br-811b58088518", "back"),)
     assert web.networks == ("back", "front")
+
+
+@pytest.mark.parametrize(
+    ("options", "encrypted"),
+    [
+        pytest.param({"encrypted": ""}, True, id="docker network create --opt encrypted"),
+        pytest.param({"encrypted": "true"}, True, id="with a value"),
+        pytest.param({"com.docker.network.driver.overlay.vxlanid_list": "4097"}, False, id="none"),
+        pytest.param(None, False, id="no options"),
+    ],
+)
+def test_an_overlay_says_whether_it_was_made_to_encrypt(
+    options: dict[str, str] | None, encrypted: bool
+) -> None:
+    mesh = EngineNetwork(id="1", name="mesh", driver="overlay", options=options)
+    assert network_of(mesh).encrypted is encrypted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import struct
+from hashlib import md5
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_one_direction_is_enough_if_it_acts_on_the_agreement(pem, version):
     client, server = handshake(pem, version)
     for answer in (tcp(client, b""), tcp(b"", server)):
         assert (answer.encryption.status, answer.encryption.proof) == ("encrypted", "negotiation")
-    assert tcp(client, b"").encryption.version is None
+    assert tcp(client, b"").encryption.version == version.name.replace("v1_", "v1.")
     assert tcp(b"", server).encryption.cipher is not None
 
 
@@ -174,6 +175,18 @@ def test_ssh_is_encrypted_after_newkeys_by_the_agreed_cipher(client, server, sta
     answer = tcp(banner + kexinit(client) + NEWKEYS, banner + kexinit(server) + NEWKEYS)
     assert (answer.encryption.status, answer.encryption.proof) == (status, proof)
     assert (answer.application, answer.encryption.version) == ("ssh", "SSH-2.0")
+
+
+def test_ssh_shows_both_fingerprints_whichever_way_round_it_is_handed_over():
+    """Each end's lists for its own direction; only a client sends message 30."""
+    said = b"curve25519-sha256;aes256-ctr;m;none"
+    client = b"SSH-2.0-x\r\n" + kexinit(b"aes256-ctr") + packet(b"\x1e" + bytes(40)) + NEWKEYS
+    server = b"SSH-2.0-y\r\n" + kexinit(b"aes128-ctr,aes256-ctr") + NEWKEYS
+    answer, turned = tcp(client, server), tcp(server, client)
+    assert answer.encryption.hassh == md5(said, usedforsecurity=False).hexdigest()
+    assert answer.encryption.hassh_server not in (None, answer.encryption.hassh)
+    assert (answer.initiator, turned.initiator) == ("client", "server")
+    assert turned.encryption == answer.encryption
 
 
 def test_ssh_banners_alone_prove_no_encryption():

@@ -14,7 +14,7 @@ from netwatch.enforce.ends import world_of
 from netwatch.enforce.walk import DENY, Packet, Walker
 from netwatch.model.snapshot import Snapshot
 from netwatch.policy.evaluate import Judge
-from netwatch.policy.ir import Party, Policy
+from netwatch.policy.ir import LINK_ENCRYPTED, Action, Party, Policy, Rule, Tier
 from netwatch.policy.judgement import Direction
 from tests.unit.enforce.worlds import OUTSIDE, random_policies, random_world
 
@@ -144,3 +144,33 @@ def test_same_input_same_digest(seed: int) -> None:
     draw.shuffle(policies)
     snapshot = replace(snapshot, workloads=snapshot.workloads[::-1])
     assert compile(policies, snapshot, now=0).digest == first
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_rule_for_encrypted_links_compiles_where_the_link_is_protected(seed: int) -> None:
+    """Some pairs of one group are joined by such a link and some are not: each gets its answer."""
+    draw = random.Random(seed)
+    snapshot = random_world(draw, 7)
+    far = [a for n in snapshot.neighbours for w in n.workloads for a in w.addresses]
+    near = [a for w in snapshot.workloads for a in w.addresses]
+    pairs = [pair for pair in itertools.product(near, far) if draw.random() < 0.4]
+    snapshot = replace(snapshot, protected=tuple(sorted(pairs)))
+    policies = tuple(_demanding(policy, draw) for policy in random_policies(draw, 5))
+    wrong = disagreements(policies, snapshot)
+    assert not wrong, f"seed {seed}: {len(wrong)} of them, first {wrong[0]}"
+
+
+def _demanding(policy: Policy, draw: random.Random) -> Policy:
+    """The document with `require: link-encrypted` in about half of its allowing rules."""
+
+    def changed(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        return tuple(
+            replace(rule, obligation=LINK_ENCRYPTED)
+            if rule.action is Action.ALLOW and draw.random() < 0.5
+            else rule
+            for rule in rules
+        )
+
+    if policy.tier is not Tier.MIDDLE:
+        return policy
+    return replace(policy, ingress=changed(policy.ingress), egress=changed(policy.egress))

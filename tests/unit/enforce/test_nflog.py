@@ -10,13 +10,22 @@ import pytest
 
 from netwatch.enforce.netlink import attribute
 from netwatch.enforce.nflog import BATCH, MAX_KEYS, Tally, five
+from netwatch.enforce.probed import Probed
 
 
-def ipv4(source: str, target: str, *, protocol: int = 6, port: int = 80, piece: int = 0) -> bytes:
+def ipv4(
+    source: str,
+    target: str,
+    *,
+    protocol: int = 6,
+    port: int = 80,
+    piece: int = 0,
+    near: int = 40000,
+) -> bytes:
     """A header of 20 bytes and the first eight behind it; `piece` is the fragment's offset."""
     start = struct.pack("!BBHHHBBH", 0x45, 0, 60, 1, piece, 64, protocol, 0)
     ends = socket.inet_aton(source) + socket.inet_aton(target)
-    return start + ends + struct.pack("!HHI", 40000, port, 0)
+    return start + ends + struct.pack("!HHI", near, port, 0)
 
 
 def ipv6(source: str, target: str, *, port: int = 80, options: bool = False) -> bytes:
@@ -119,3 +128,12 @@ def test_nonsense_never_raises(seed: int) -> None:
         tally.add(draw.randbytes(draw.randrange(200)), 1)
         five(draw.randbytes(draw.randrange(60)))
     tally.take()
+
+
+def test_what_the_rules_say_of_our_own_probes_is_set_aside() -> None:
+    """By the recorded connection; a workload that takes such a port is heard."""
+    ours = Probed("tcp", W, 61_000, A, 80)
+    tally = Tally(lambda now: frozenset({ours}))
+    for near in (61_000, 61_001, 40_000):
+        tally.add(logged(ipv4(W, A, near=near)), 7)
+    assert (tally.probes, [heard.count for heard in tally.take()]) == (1, [2])

@@ -374,3 +374,27 @@ def test_a_workload_of_two_families_is_isolated_in_both() -> None:
     v4 = judge.decide(Party(WEB, "198.18.0.1"), Party(twin, "198.18.0.3"), "tcp", 80)
     v6 = judge.decide(Party(WEB, "2001:db8::1"), Party(twin, "2001:db8::3"), "tcp", 80)
     assert (v4.verdict, v6.verdict) == ("allow", "deny")
+
+
+@pytest.mark.parametrize(
+    ("protected", "destination", "verdict"),
+    [
+        pytest.param((("198.18.9.1", "198.18.9.2"),), "b", "allow", id="a link that encrypts"),
+        pytest.param((("198.18.9.2", "198.18.9.1"),), "b", "allow", id="told the other way round"),
+        pytest.param((("198.18.9.1", "198.18.9.3"),), "b", "deny", id="to somewhere else"),
+        pytest.param((), "b", "deny", id="no link"),
+        pytest.param((), "a", "allow", id="on one host there is no wire"),
+    ],
+)
+def test_a_rule_for_encrypted_links_is_decided_before_the_connection(
+    protected: tuple[tuple[str, str], ...], destination: str, verdict: str
+) -> None:
+    """Without the link it is silent; with it, it is a rule like any, and demands nothing more."""
+    policies = segment(
+        "governs: {app: db}\nrules: [{from: {app: api}, ports: 5432, require: link-encrypted}]"
+    )
+    api = replace(API, host="a", addresses=("198.18.9.1",))
+    db = replace(DB, host=destination, addresses=("198.18.9.2",))
+    world = World(workloads=(api, db), protected=protected)
+    found = decide(policies, world, Party(api), Party(db), "tcp", 5432)
+    assert (found.verdict, found.obligations) == (verdict, ())

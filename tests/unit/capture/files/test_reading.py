@@ -254,6 +254,34 @@ def test_packets_that_are_cut_short_still_count():
     assert (flow.client.port, flow.client_bytes) == (4000, 1040)
 
 
+def claiming(more: int, checksum: int, *, options: bytes = b"") -> bytes:
+    """A packet whose header says that it is longer by so much."""
+    packet = bytearray(ip(A, B, 6, tcp(4000, 80, ACK), options=options))
+    packet[2:4] = struct.pack(">H", len(packet) + more)
+    packet[10:12] = struct.pack(">H", checksum)
+    if checksum == 1:
+        packet[10:12] = bytes(2)
+        total = sum(struct.unpack(f">{10 + len(options) // 2}H", packet[: 20 + len(options)]))
+        packet[10:12] = struct.pack(">H", ~(total % 0xFFFF) & 0xFFFF)
+    return bytes(packet)
+
+
+@pytest.mark.parametrize("options", [b"", b"\x01\x01\x01\x00"], ids=["regular", "options"])
+@pytest.mark.parametrize(
+    "more, checksum, counted",
+    [
+        pytest.param(0, 7, True, id="checksum wrong: left to the hardware"),
+        pytest.param(500, 1, True, id="length wrong: cut off by a tool that forgot it"),
+        pytest.param(500, 0, True, id="length wrong, checksum never reckoned"),
+        pytest.param(500, 7, False, id="both wrong: damaged"),
+    ],
+)
+def test_a_header_that_is_damaged_makes_no_flow_and_is_counted(options, more, checksum, counted):
+    result = reading(pcap([ethernet(claiming(more, checksum, options=options))]))
+    assert len(list(result.flows())) == counted
+    assert result.losses() == ({} if counted else {"damaged": 1})
+
+
 @pytest.mark.parametrize("write", [pcap, pcapng])
 def test_what_comes_before_damage_is_read(write):
     whole = write([ethernet(packet) for packet in OPENED])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -213,3 +214,53 @@ def test_a_fragment_that_is_whole_is_none():
     header = b"\x06\0\0\0\0\0\0\1"
     (flow,) = flows(ip(A6, B6, 44, header + tcp(4000, 80, SYN)))
     assert (flow.client.port, flow.state) == (4000, "unanswered")
+
+
+def overlaid(draw: random.Random, options: bytes) -> bytes:
+    """A frame of an overlay network; equal draws differ by the options of the outer header."""
+    six, turned = draw.random() < 0.3, draw.random() < 0.5
+    ends = ((A6, B6) if six else (A, B))[:: -1 if turned else 1]
+    protocol = draw.choice((6, 17, 58 if six else 1, 132))
+    ports = draw.choice((4000, 4001)), draw.choice((80, 4789))
+    ports = ports[::-1] if turned else ports
+    if protocol == 6:
+        body = tcp(*ports, draw.choice((SYN, ACK)), REQUEST[: draw.randrange(30)])
+    else:
+        body = (
+            udp(*ports, REQUEST) if protocol == 17 else draw.choice((b"\x08\0\0\0", b"\x80\0\0\0"))
+        )
+        body += bytes(20)
+    packet = ip(
+        *ends, protocol, body, options=b"" if six else draw.choice((b"", b"", b"\1\1\1\0"))
+    )
+    tags = draw.choice(((), (), (5,)))
+    inside = ethernet(packet, *tags) if draw.random() < 0.9 else draw.randbytes(80)
+    outer = (OUT, IN)[:: draw.choice((1, -1))]
+    number = draw.choice((1, 2))
+    port, head = draw.choice(
+        (
+            (4789, vxlan(number)),
+            (8472, vxlan(number)),
+            (4789, b"\0\0\0\0" + bytes(4)),
+            (6081, geneve(number, 0x6558)),
+            (6081, geneve(number, 0x6558, bytes(8))),
+            (6081, geneve(number, 0x0800)),
+        )
+    )
+    whole = ip(*outer, 17, udp(50000, port, head + inside), options=options)
+    cut = draw.choice(
+        (len(whole) - len(options), len(whole) - len(options), draw.randrange(60, 140))
+    )
+    return ethernet(whole[: cut + len(options)], *draw.choice(((), (), (7,), (7, 8))))
+
+
+def test_what_is_read_at_once_is_what_is_read_one_by_one():
+    """Options in the outer header, which change nothing, send a packet the slow way."""
+    quick, slow = (
+        list(reading(pcap([overlaid(draw, options) for _ in range(1500)])).flows())
+        for draw, options in ((random.Random(5), b""), (random.Random(5), b"\1\1\1\0"))
+    )
+    within = [flow for flow in quick if flow.tunnel]
+    assert within == [flow for flow in slow if flow.tunnel]
+    assert len(within) > 50
+    assert len(quick) == len(slow)

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from netwatch.lab.connect import judge
+from netwatch.kernel.connect import judge
 from netwatch.model.errors import NetwatchError
 
 
@@ -24,7 +24,7 @@ from netwatch.model.errors import NetwatchError
     ],
 )
 def test_only_the_end_itself_refuses(code: int, result: str) -> None:
-    """The three results of `lab connect`: a refused port was reached, a filtered one was not."""
+    """The three results of a connection: a refused port was reached, a filtered one was not."""
     assert judge(code) == result
 
 

@@ -1,0 +1,54 @@
+"""`netwatch policy check --compose`: Compose files read, judged and asked for proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netwatch.policy.allow_labels import Wish, proposed, read_wishes
+from netwatch.policy.compose import Project, read_compose
+from netwatch.policy.compose_check import check_links, world_of
+from netwatch.policy.document import parse
+from netwatch.policy.fields import Problems
+from netwatch.policy.files import read_text
+from netwatch.policy.ir import Policy
+from netwatch.policy.lint import Remark
+from netwatch.policy.writing import as_text
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What Compose files say: their projects, and what labels in them would like."""
+
+    projects: tuple[Project, ...] = ()
+    wishes: tuple[Wish, ...] = ()
+
+    def remarks(self, policies: Sequence[Policy], *, now: int) -> tuple[Remark, ...]:
+        """Declared links that are denied, and allowed ones that nothing declares."""
+        return check_links(policies, self.projects, now=now)
+
+    def proposals(self) -> str:
+        """Staged Segments as YAML, read back before anybody sees them; empty without labels."""
+        policies = proposed(self.wishes, world_of(self.projects))
+        text = as_text(policies)
+        parse(text, "proposed.yaml")
+        return text
+
+
+def read_deployment(files: Sequence[Path]) -> Deployment:
+    """The projects of these files; raises InvalidPolicies with every problem of every file."""
+    problems = Problems()
+    projects: list[Project] = []
+    wishes: list[Wish] = []
+    for file in files:
+        with problems.collected():
+            folder = file.absolute().parent.name
+            projects.append(read_compose(read_text(file), str(file), folder=folder))
+    for project in projects:
+        for service in project.services.values():
+            if service.allow is not None:
+                with problems.collected():
+                    wishes += read_wishes(service.workload, service.allow, project.services)
+    problems.raise_any()
+    return Deployment(tuple(projects), tuple(wishes))

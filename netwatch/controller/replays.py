@@ -1,0 +1,49 @@
+"""A draft against all that history holds: each question that its flows ask is judged once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from netwatch.model.flow import Flow
+from netwatch.model.host import HostState
+from netwatch.model.policy_version import Document
+from netwatch.model.workload import Workload, workload_as_json
+from netwatch.policy.document import check_together, parse
+from netwatch.policy.evidence import Reader
+from netwatch.policy.ir import Policy
+from netwatch.policy.replay import Replay, replay
+from netwatch.policy.world import world_of_rows
+
+
+def replay_of(
+    flows: Iterable[Flow],
+    draft: Sequence[Document],
+    *,
+    before: Sequence[Document] | None,
+    workloads: Iterable[Workload],
+    hosts: Iterable[HostState],
+    now: int,
+    left_out: int = 0,
+) -> Replay:
+    """What the draft would have done to these flows; raises InvalidDocument for its documents.
+
+    `left_out` connections are known to be missing from the flows.
+    """
+    policies = _policies(draft)
+    past = None if before is None else _policies(before)
+    rows = [workload_as_json(workload) for workload in workloads]
+    addresses = [address for host in hosts for address in host.addresses]
+    world = world_of_rows(rows, addresses, "the controller")
+    reader = Reader(world)
+    for flow in flows:
+        reader.add(flow)
+    evidence = reader.evidence()
+    whole = replace(evidence, dropped=evidence.dropped + left_out)
+    return replay(policies, world, whole, now=now, before=past)
+
+
+def _policies(documents: Sequence[Document]) -> tuple[Policy, ...]:
+    found = [policy for each in documents for policy in parse(each.text, each.name)]
+    check_together(found)
+    return tuple(found)
