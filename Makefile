@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN_PACKAGES := python3 python3-venv iptables ipset iproute2 libbpf1 redis-server ca-certificates
 TEST_PACKAGES := docker.io docker-compose busybox-static chromium clang libbpf-dev libc6-dev \
-	podman netavark aardvark-dns debootstrap systemd tcpdump ethtool procps nftables iputils-ping wireguard-go
+	gcc podman netavark aardvark-dns debootstrap systemd tcpdump ethtool procps nftables iputils-ping wireguard-go
 BENCH_PACKAGES := iperf3
 
 say = printf 'netwatch: %s\n' "$(1)" >&2
@@ -37,6 +37,7 @@ run-ready: root
 test-ready: root
 	@$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES))
 	@$(call extras,dev,[dev])
+	@$(call extras,python-iptables,[python-iptables])
 	@tests/docker/prepare
 
 demo: run-ready

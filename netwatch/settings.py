@@ -58,12 +58,16 @@ class Settings:
     """Whether that receiver may be a private or loopback address."""
     retention_hours: float = 48.0
     """How long single flows are kept; roll-ups of 5 minutes and of an hour are kept longer."""
+    history_bytes: int = 20 * 1024 * 1024 * 1024
+    """Room for the flow history; beyond it the oldest single flows go first, and are counted."""
     capture: str = "auto"
     """auto, tcx, clsact or conntrack: how packets are seen."""
     enforce: bool = False
     """Whether an agent gives the controller's policies force; else it only observes."""
     canary: float = 60.0
     """Seconds between two rounds of canaries, which prove that the kernel enforces; 0: none."""
+    writer: str = "restore"
+    """restore or python-iptables (legacy tables only): what writes rules."""
     spool_bytes: int = 256 * 1024 * 1024
     """Room on disk for reports that the controller did not take yet."""
 

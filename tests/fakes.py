@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -13,14 +13,17 @@ from netwatch.api.app import create_app
 from netwatch.api.server import Listener, listen_on
 from netwatch.controller.policies import Policies
 from netwatch.controller.records import Change, Delivery, FlowQuery, Receiver
+from netwatch.controller.replays import replay_of
 from netwatch.model.edge import Edge, Peer
 from netwatch.model.errors import NetwatchError
 from netwatch.model.finding import Alert, Finding
 from netwatch.model.flow import Encryption, Endpoint, Flow
 from netwatch.model.host import HostState
+from netwatch.model.policy_version import Document
 from netwatch.model.report import Capture, Report
 from netwatch.model.times import SECOND
 from netwatch.model.workload import DocumentedPort, Label, Workload
+from netwatch.policy.replay import Replay
 
 NOW = 1_795_315_200 * SECOND  # 2026-11-22T02:40:00Z
 TOKEN = "a-token-for-tests"
@@ -86,6 +89,25 @@ class FakeController:
         start = int(query.cursor or 0)
         end = start + query.limit
         return tuple(found[start:end]), str(end) if len(found) > end else None
+
+    def judged_edges(self) -> tuple[Edge, ...]:
+        return self._edges
+
+    def replay(
+        self,
+        draft: Sequence[Document],
+        before: Sequence[Document] | None = None,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> Replay:
+        query = FlowQuery(since=since, until=until)
+        flows = [flow for flow in self._flows if _answers(flow, query)]
+        world = (self._workloads, self._hosts)
+        return replay_of(flows, draft, before=before, world=world, now=NOW)
+
+    def refuse(self, host: str) -> None:
+        self._losses["reports refused"] = self._losses.get("reports refused", 0) + 1
 
     def losses(self) -> dict[str, int]:
         return dict(self._losses)

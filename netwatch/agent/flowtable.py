@@ -17,18 +17,21 @@ import numpy.typing as npt
 from netwatch.agent.addresses import text_of
 from netwatch.agent.conversations import Conversations, Tuple5
 from netwatch.agent.names import Names
+from netwatch.agent.sums import joined, summed
 from netwatch.capture.sensor import ENTRY, Batch, Payload, Translation
 from netwatch.dissect.dns import host_name
 from netwatch.model.flow import Encryption, Endpoint, Flow
-from netwatch.model.link import STATUSES, Link
+from netwatch.model.link import Link
 from netwatch.model.times import SECOND
 
 HOLD = 2 * SECOND  # a TLS handshake over a slow link is through; longer would delay the map
+# What was told as unknown after HOLD is judged again while more is said, and the store corrects
+# what it has of that connection; a server on a busy machine has answered by then.
+PATIENCE = 60 * SECOND
 MAX_FLOWS = 20_000  # a report; more connections than that are told as one flow per edge
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
 SYN_ACK, RST, FIN = 0x12, 0x04, 0x01
 IGMP = 2  # how a bridge keeps its groups; like neighbour discovery, nobody's conversation
-STATES = ("established", "reset", "refused", "unanswered", "one-way")  # the stronger first
 
 
 class _Totals(NamedTuple):
@@ -93,8 +96,8 @@ class FlowTable:
                 flows.append(flow)
         self._prune(batch.entries)
         self._folded = now
-        joined = _join(flows)
-        return joined if len(joined) <= self._limit else _summed(joined)
+        whole = joined(flows)
+        return whole if len(whole) <= self._limit else summed(whole)
 
     def finished(self) -> tuple[Payload, ...]:
         """Connections that need no more payload, in the shape a sensor is told so, each once."""
@@ -132,14 +135,16 @@ class FlowTable:
         key = row.key
         protocol = PROTOCOLS.get(key.protocol, str(key.protocol))
         low_is_client, seen = _direction(row, names, protocol, self._translation(key))
-        # The flags are of all connections on these ports: of the second one they say nothing.
-        closed = row.totals.opened <= 1 and any(flags & (RST | FIN) for flags in row.flags)
+        closing, closed = _ending(row, now)
         waited = now - self._held_since(row, now) >= HOLD
         classified = self._conversations.verdict(
-            key, low_is_client=low_is_client, protocol=protocol, complete=closed or waited
+            key,
+            low_is_client=low_is_client,
+            protocol=protocol,
+            complete=closed,
         )
         finished = classified is not None and classified.finished
-        if not (finished or closed or waited):
+        if not (finished or closing or waited):
             return None
         told = self._told_of(row)
         self._told[key] = row.totals
@@ -236,6 +241,18 @@ def _row(values: tuple[Any, ...]) -> _Row:
     )
 
 
+def _ending(row: _Row, now: int) -> tuple[bool, bool]:
+    """(an end has said that it is done, no more is waited for).
+
+    Flags and age are of all connections on these ports: of the second one they say nothing.
+    """
+    if row.totals.opened > 1:
+        return False, False
+    one, other = row.flags
+    closed = (one | other) & RST or one & other & FIN or now - row.born >= PATIENCE
+    return bool((one | other) & (RST | FIN)), bool(closed)
+
+
 def _direction(
     row: _Row, names: Names, protocol: str, translation: Translation | None
 ) -> tuple[bool, bool]:
@@ -266,7 +283,7 @@ def _oriented(
         (key.low, key.low_port, row.interfaces[0]),
         (key.high, key.high_port, row.interfaces[1]),
     ):
-        workload = names.workload(text_of(packed), interface)
+        workload = names.workload(text_of(packed), interface, row.born)
         identity = workload.identity if workload else None
         ends.append(Endpoint(text_of(packed), port if _has_ports(protocol) else None, identity))
     known_before = any(told.packets)
@@ -313,7 +330,9 @@ def _translated(flow: Flow, translation: Translation | None, names: Names) -> Fl
     source, sport, aimed, aimed_port = translation.original
     server, server_port = translation.reply[:2]
     client_end, server_end = text_of(source), text_of(server)
-    behind_client, behind_server = names.workload(client_end), names.workload(server_end)
+    behind_client, behind_server = (
+        names.workload(end, moment=flow.first_seen) for end in (client_end, server_end)
+    )
     rewritten = (aimed, aimed_port) != (server, server_port)
     return replace(
         flow,
@@ -325,20 +344,6 @@ def _translated(flow: Flow, translation: Translation | None, names: Names) -> Fl
     )
 
 
-def _join(flows: Sequence[Flow]) -> tuple[Flow, ...]:
-    """One flow a connection: NAT makes two rows of what is one conversation."""
-    joined: dict[object, Flow] = {}
-    for flow in flows:
-        key = (_place(flow.client), _place(flow.server), flow.protocol)
-        known = joined.get(key)
-        joined[key] = flow if known is None else _added(known, flow)
-    return tuple(joined.values())
-
-
-def _place(end: Endpoint) -> tuple[str, int | None, str | None]:
-    return end.address, end.port, end.workload
-
-
 def _called(server: Endpoint, encryption: Encryption, asked: str | None, names: Names) -> Endpoint:
     """A server outside by the name that its client said in this conversation."""
     if server.workload is not None or names.is_known(server.address):
@@ -347,48 +352,3 @@ def _called(server: Endpoint, encryption: Encryption, asked: str | None, names: 
     if told is not None:
         return replace(server, name=told, named_by="sni")
     return replace(server, name=asked, named_by="http") if asked else server
-
-
-def _worse(one: Link | None, other: Link | None) -> Link | None:
-    if one is None or other is None:
-        return one or other
-    return max(one, other, key=lambda link: STATUSES.index(link.status))
-
-
-def _summed(flows: Sequence[Flow]) -> tuple[Flow, ...]:
-    """One flow an edge and encryption: exact in sum, without the clients' ports."""
-    joined: dict[object, Flow] = {}
-    for flow in flows:
-        client = replace(flow.client, port=None)
-        key = (client, flow.server, flow.protocol, flow.encryption, flow.state, flow.direction)
-        known = joined.get(key)
-        joined[key] = replace(flow, client=client) if known is None else _added(known, flow)
-    return tuple(joined.values())
-
-
-def _added(one: Flow, other: Flow) -> Flow:
-    """Both counted together; what only one of them knows is kept."""
-    better = one if one.encryption.status != "unknown" else other
-    states = {one.state, other.state}
-    halves = states <= {"unanswered", "one-way"} and (
-        (one.client_packets and other.server_packets)
-        or (one.server_packets and other.client_packets)
-    )
-    return replace(
-        one,
-        first_seen=min(one.first_seen, other.first_seen),
-        last_seen=max(one.last_seen, other.last_seen),
-        client_packets=one.client_packets + other.client_packets,
-        server_packets=one.server_packets + other.server_packets,
-        client_bytes=one.client_bytes + other.client_bytes,
-        server_bytes=one.server_bytes + other.server_bytes,
-        client_payload_bytes=one.client_payload_bytes + other.client_payload_bytes,
-        server_payload_bytes=one.server_payload_bytes + other.server_payload_bytes,
-        connections=one.connections + other.connections,
-        state="established" if halves else min(states, key=STATES.index),
-        encryption=better.encryption,
-        application=better.application,
-        direction="seen" if "seen" in (one.direction, other.direction) else "guessed",
-        server=one.server if one.server.name else other.server,
-        link=_worse(one.link, other.link),
-    )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from netwatch.enforce import confirm, host, quarantine
+from netwatch.enforce import confirm, host, quarantine, standing
 from netwatch.enforce.kernel import AUTO, Busy
 from netwatch.model.errors import NetwatchError
 from netwatch.model.policy_version import NO_DOCUMENTS, Wanted, digest_of
@@ -121,6 +121,7 @@ class Handout:
             return
         if held.problem:
             raise NetwatchError(held.problem)
+        standing.refuse_off()
         self._carry_out(held, snapshot, now)
         self._done, self.problem = held, None
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from netwatch import __version__
 from netwatch.agent.attribution import Attribution
 from netwatch.agent.denials import Ear
+from netwatch.agent.departed import Presence
 from netwatch.agent.flowtable import FlowTable
 from netwatch.agent.listeners import listening
 from netwatch.agent.names import Names, names_of
@@ -59,6 +60,7 @@ class Agent:
         attribution: Attribution | None = None,
         ways: Ways | None = None,
         prover: Prover | None = None,
+        closing: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._sensor = sensor
@@ -70,11 +72,13 @@ class Agent:
         self._attribution = attribution
         self._ways = ways
         self._prover = prover
+        self._closing = closing
         self._boot = secrets.token_hex(8)
         self._sequence = 0
         self._told_losses: dict[str, int] = {}
         self._listening: dict[str, frozenset[tuple[str, int]]] = {}
         self._table: FlowTable | None = None
+        self._presence = Presence()
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._started = 0
@@ -84,7 +88,7 @@ class Agent:
     def start(self, now: int) -> None:
         """Find the workloads and attach to them."""
         self._started = now
-        self._source.start(self._changed.set)
+        self._source.start(self._notice)
         snapshot = self._known(now)
         self._table = FlowTable(snapshot.host)
         self._follow(snapshot, now)
@@ -150,6 +154,10 @@ class Agent:
             beat()
             self._changed.wait(max(0.0, due - time.monotonic()))
 
+    def wake(self) -> None:
+        """Attend soon: workloads or rules changed; from any thread."""
+        self._changed.set()
+
     def stop(self) -> None:
         """End `run` soon; from any thread."""
         self._stopping.set()
@@ -157,12 +165,18 @@ class Agent:
 
     def close(self) -> None:
         """Detach and forget. What enforcement put into the kernel stays."""
+        self._closing()
         if self._prover:
             self._prover.close()
         if self._ear:
             self._ear.close()
         self._sensor.close()
         self._source.close()
+
+    def _notice(self) -> None:
+        """The source has news; by a thread of its own, so that nobody's stay is too short."""
+        self._presence.note(self._source.snapshot(), time.time_ns())
+        self._changed.set()
 
     def _known(self, now: int) -> Snapshot:
         """The snapshot of the source, with what is known of the ways out."""
@@ -172,7 +186,7 @@ class Agent:
     def _names(self, snapshot: Snapshot, now: int) -> Names:
         way = self._ways.link if self._ways else None
         probed = self._prover.probed(now) if self._prover else frozenset()
-        return names_of(snapshot, self._listening, way, probed)
+        return names_of(snapshot, self._listening, way, probed, self._presence.departed(now))
 
     def _proven(
         self, enforcement: Enforcement, flows: Sequence[Flow], snapshot: Snapshot, now: int

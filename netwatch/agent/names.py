@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from netwatch.agent.departed import Departed
 from netwatch.enforce.probed import Probed
 from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.link import Link
@@ -20,7 +21,7 @@ class Names:
     """Lookups from interface index and address to workload; and what is this host itself.
 
     `local` are this host's workloads by identity; `way` tells what carries packets out of it;
-    `probed` are the connections of netwatch's own probes.
+    `probed` are the connections of netwatch's own probes, `departed` who was here before.
     """
 
     by_interface: Mapping[int, Workload]
@@ -30,6 +31,7 @@ class Names:
     local: Mapping[str, Workload] = field(default_factory=dict)
     way: Way | None = None
     probed: frozenset[Probed] = frozenset()
+    departed: Departed = field(default_factory=Departed)
 
     def is_probe(self, flow: Flow) -> bool:
         """Whether netwatch made this connection itself."""
@@ -46,9 +48,16 @@ class Names:
         client = flow.client.workload
         return client is not None and client not in self.local and flow.client.port in PORTS
 
-    def workload(self, address: str, interface: int = 0) -> Workload | None:
-        """The interface says it first: an address can be forged, a cable can not."""
-        return self.by_interface.get(interface) or self.by_address.get(address)
+    def workload(self, address: str, interface: int = 0, moment: int = 0) -> Workload | None:
+        """Who sent or received it at that moment.
+
+        The interface says it first: an address can be forged, a cable can not.
+        """
+        return (
+            self.by_interface.get(interface)
+            or self.departed.workload(address, interface, moment)
+            or self.by_address.get(address)
+        )
 
     def is_here(self, end: Endpoint) -> bool:
         """Whether it is this host itself, or one of its workloads."""
@@ -73,6 +82,7 @@ def names_of(
     listening: Mapping[str, frozenset[tuple[str, int]]] | None = None,
     way: Way | None = None,
     probed: frozenset[Probed] = frozenset(),
+    departed: Departed | None = None,
 ) -> Names:
     """The lookups of a snapshot; of neighbours only what reaches us with its own address."""
     remote = [w for n in snapshot.neighbours if n.routed for w in n.workloads]
@@ -86,4 +96,13 @@ def names_of(
     gateways = (g for network in snapshot.networks for g in network.gateways)
     own = frozenset((*snapshot.addresses, *gateways)) - by_address.keys()
     local = {w.identity: w for w in snapshot.workloads}
-    return Names(by_interface, by_address, own, listening or {}, local, way, probed)
+    return Names(
+        by_interface,
+        by_address,
+        own,
+        listening or {},
+        local,
+        way,
+        probed,
+        departed or Departed(),
+    )

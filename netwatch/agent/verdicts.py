@@ -9,7 +9,8 @@ from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Workload
 from netwatch.policy.evaluate import ENFORCED, STAGED, Judge
-from netwatch.policy.ir import Party, Policy
+from netwatch.policy.ir import Decision, Party, Policy
+from netwatch.policy.obligations import Outcome, judged
 
 MAX_REMEMBERED = 100_000  # answers of one snapshot; a question costs about 10 us
 
@@ -30,7 +31,7 @@ def judge_of(
     workloads = {w.identity: w for w in world.workloads}
     drafted = policies if staged is None else staged
     judges = Judge(policies, world, ENFORCED), Judge(drafted, world, STAGED)
-    known: dict[object, tuple[str | None, str | None]] = {}
+    known: dict[object, tuple[Decision, Decision]] = {}
 
     def judge(flow: Flow) -> tuple[str | None, str | None]:
         source = party_of(flow.client, workloads, snapshot)
@@ -40,13 +41,21 @@ def judge_of(
             if len(known) >= MAX_REMEMBERED:
                 known.clear()
             enforced, staged = (
-                j.decide(source, destination, flow.protocol, flow.server.port, now=now).verdict
+                j.decide(source, destination, flow.protocol, flow.server.port, now=now)
                 for j in judges
             )
             known[key] = (enforced, staged)
-        return known[key]
+        return _held(known[key][0], flow), _held(known[key][1], flow)
 
     return judge
+
+
+def _held(decision: Decision, flow: Flow) -> str:
+    """The verdict, or `violated` where the conversation broke what its rule demands."""
+    if not decision.obligations or decision.verdict != "allow":
+        return decision.verdict
+    kept = judged(decision.obligations, flow.encryption, strict=decision.strict)
+    return "violated" if kept is Outcome.VIOLATED else "allow"
 
 
 def party_of(end: Endpoint, workloads: dict[str, Workload], snapshot: Snapshot) -> Party:

@@ -1,24 +1,30 @@
 """The agent's half of enforcement: keeps the kernel true to what is applied, and names verdicts.
 
-Called once a tick and after every change of the workloads. Where nothing is applied and nobody is
-quarantined it costs a look at two files. Who is quarantined stays so with every new address, and
-is released when the time is over.
+Called once a tick, after every change of the workloads, and when the kernel tells that somebody
+wrote rules. Where nothing is applied and nobody is quarantined it costs a look at two files. Who
+is quarantined stays so with every new address, and is released when the time is over.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from netwatch.agent.handout import Handout
 from netwatch.agent.verdicts import judge_of
-from netwatch.enforce import confirm, host, quarantine
+from netwatch.enforce import confirm, gate, host, named, quarantine, reboot, standing
+from netwatch.enforce.alarm import Alarm, listen
+from netwatch.enforce.conditions import narrowed
 from netwatch.enforce.cordon import may_talk
-from netwatch.enforce.upkeep import refresh
+from netwatch.enforce.kernel import Busy
+from netwatch.enforce.upkeep import Kept, look
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
+from netwatch.model.repair import Repair
 from netwatch.model.report import Enforcement
 from netwatch.model.snapshot import Quarantine, Snapshot
 from netwatch.model.times import SECOND
@@ -27,6 +33,11 @@ from netwatch.policy.ir import Mode, Policy
 log = logging.getLogger("netwatch.agent")
 
 CHECK_EVERY = 5 * SECOND  # reading all rules back costs about 20 ms
+AGAIN = (
+    10 * SECOND
+)  # after a failure: a lock that is held, or a program that hangs, costs that too
+TOLD_FOR = 900 * SECOND  # how long a repair stays in reports, and so its alert open
+MAX_REPAIRS, MAX_DIFFERENCES = 8, 20
 Judge = Callable[[Flow], tuple[str | None, str | None]]
 
 
@@ -43,27 +54,48 @@ class Watchman:
         self._applied: host.Applied | None = None
         self._snapshot: Snapshot | None = None
         self._judge: Judge | None = None
+        self._alarm: Alarm | None = None
         self._checked = 0
+        self._again = 0
+        self._kept: Kept | None = None
+        self._digest = ""
+        self._right = 0
+        self._repairs: deque[Repair] = deque(maxlen=MAX_REPAIRS)
+        self._revived = False
         self._drift: tuple[str, ...] = ()
         self._problem: str | None = None
         self._list_problem: str | None = None
 
     def __call__(self, snapshot: Snapshot, now: int) -> tuple[Enforcement, Judge]:
         """The state of enforcement for the report, and the verdicts of flows."""
-        snapshot = self._guarded(snapshot, now)
+        self._revive(snapshot, now)
+        snapshot = self._guarded(named.dressed(snapshot, now=now), now)
         if self._handout is not None:
             self._handout.settle(snapshot, now)
-        changed = self._look(snapshot)
+        snapshot, changed = self._look(snapshot)
+        by = self._alarm.heard() if self._alarm else ()
+        due = changed or bool(by) or now - self._checked >= CHECK_EVERY
         if self._applied is None and snapshot.quarantined:
             self._restore(snapshot, now)
-        elif self._applied is not None and (changed or now - self._checked >= CHECK_EVERY):
-            self._keep(self._applied, snapshot, now, expected=changed)
+        elif self._applied is not None and due and now >= self._again:
+            self._keep(self._applied, snapshot, now, by=by)
+        self._open_gate(snapshot)
         drafted = self._handout.drafted() if self._handout else None
         if changed or self._judge is None or drafted is not self._drafted:
             self._drafted = drafted
             judge = judge_of(self.documents(), snapshot, now, staged=drafted)
             self._judge = _with_quarantine(judge, snapshot)
-        return self._state(snapshot), self._judge
+        return self._state(snapshot, now), self._judge
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when somebody writes rules; legacy tables and sets are only read again."""
+        self._alarm = listen(wake)
+
+    def close(self) -> None:
+        """Listen no more; what is in the kernel stays."""
+        if self._alarm:
+            self._alarm.close()
+            self._alarm = None
 
     def documents(self) -> tuple[Policy, ...]:
         """The documents in force, the same object while they are the same."""
@@ -87,34 +119,86 @@ class Watchman:
             self._list_problem = error.message
         return replace(snapshot, quarantined=quarantine.lasting(self._held, now=now))
 
-    def _look(self, snapshot: Snapshot) -> bool:
-        """Whether documents or workloads differ from what was compiled last."""
+    def _revive(self, snapshot: Snapshot, now: int) -> None:
+        """Once, for an agent that starts without `netwatch host restore` before it."""
+        if self._revived or snapshot.problem:
+            return
+        self._revived = True
+        try:
+            if standing.is_host() and host.applied() is None:
+                reboot.restore(quarantine.marked(snapshot, now=now), now=now)
+        except (NetwatchError, OSError) as error:
+            log.error("what was in force before the reboot does not come back: %s", error)
+
+    def _open_gate(self, snapshot: Snapshot) -> None:
+        """What was shut at boot is opened once the rules are there."""
+        if snapshot.problem or self._problem or self._list_problem or not gate.is_shut():
+            return
+        if self._applied is None or self._kept is not None:
+            with suppress(NetwatchError):  # at the next round again
+                gate.open_gate()
+
+    def _look(self, snapshot: Snapshot) -> tuple[Snapshot, bool]:
+        """The snapshot, less names that no document speaks of, and whether it or the documents
+        differ from what was compiled last."""
         stamp = _stamp(host.folder() / "state.json")
-        changed = stamp != self._stamp or snapshot != self._snapshot
+        fresh = stamp != self._stamp
+        if stamp != self._stamp or snapshot.quarantined != self._quarantined():
+            self._kept = None  # whoever changed that has changed the rules as well
         if stamp != self._stamp:
+            self._again = 0
             try:
                 self._applied, self._problem = host.applied(), None
             except NetwatchError as error:
                 self._problem = error.message
             self._stamp = stamp
+        drafted = self._handout.drafted() if self._handout else None
+        snapshot = narrowed(snapshot, (*self.documents(), *(drafted or ())))
+        changed = fresh or snapshot != self._snapshot
         self._snapshot = snapshot
-        return changed
+        return snapshot, changed
+
+    def _quarantined(self) -> tuple[Quarantine, ...]:
+        return self._snapshot.quarantined if self._snapshot else ()
+
+    def _unchanged(self) -> bool:
+        """Whether documents and list are still those that were read."""
+        stamps = _stamp(host.folder() / "state.json"), _stamp(quarantine.place())
+        return stamps == (self._stamp, self._list_stamp) or self._list_problem is not None
 
     def _keep(
-        self, applied: host.Applied, snapshot: Snapshot, now: int, *, expected: bool
+        self, applied: host.Applied, snapshot: Snapshot, now: int, *, by: tuple[str, ...]
     ) -> None:
         self._checked = now
         try:
-            found = refresh(applied, snapshot, now=now)
-        except NetwatchError as error:
-            self._problem = error.message
+            if not applied.whole and host.heal():
+                log.warning("the documents in /run were damaged: taken from the copy on disk")
+                self._stamp = None
+                return
+            found = look(applied, snapshot, now=now, last=self._kept, still=self._unchanged)
+        except Busy:
             self._checked = 0  # at the next tick again
             return
+        except NetwatchError as error:
+            if error.message != self._problem:
+                log.error("the rules could not be kept as they should be: %s", error)
+            self._problem, self._again = error.message, now + AGAIN
+            return
         self._problem = None
-        if not expected:
-            self._drift = found
-            for sentence in found:
-                log.warning("rules were changed by others and are mended: %s", sentence)
+        if found is None:
+            return
+        self._drift = found.foreign
+        if found.foreign:
+            self._repaired(found.foreign, now, by)
+        if self._kept is None or found.ruleset != self._kept.ruleset:
+            self._digest = found.ruleset.digest
+        self._kept, self._right = found, now
+
+    def _repaired(self, differences: tuple[str, ...], now: int, by: tuple[str, ...]) -> None:
+        repair = Repair(self._right or now, now, differences[:MAX_DIFFERENCES], by)
+        self._repairs.append(repair)
+        for sentence in repair.differences:
+            log.warning("rules were changed by others and are mended: %s", sentence)
 
     def _restore(self, snapshot: Snapshot, now: int) -> None:
         """Somebody is quarantined and nothing of ours is in the kernel."""
@@ -126,16 +210,20 @@ class Watchman:
         self._list_problem = None
         log.warning("the rules of the quarantine were gone and are mended")
 
-    def _state(self, snapshot: Snapshot) -> Enforcement:
+    def _state(self, snapshot: Snapshot, now: int) -> Enforcement:
         handed = self._handout
         problem = self._problem or self._list_problem or (handed.problem if handed else None)
         mode = "enforce" if handed and handed.enforce else "observe"
         held = tuple(entry.workload for entry in snapshot.quarantined)
+        while self._repairs and now - self._repairs[0].at > TOLD_FOR:
+            self._repairs.popleft()
         if self._applied is None:
-            return Enforcement(problem=problem, quarantined=held, mode=mode)
+            return Enforcement(
+                problem=problem, quarantined=held, mode=mode, repairs=tuple(self._repairs)
+            )
         return Enforcement(
             backend=self._applied.backend,
-            digest=self._applied.digest,
+            digest=self._digest or self._applied.digest,
             enforced=_titles(self._applied, Mode.ENFORCE),
             staged=_titles(self._applied, Mode.STAGE),
             drift=self._drift,
@@ -144,6 +232,7 @@ class Watchman:
             policies=self._applied.sha256 if self._applied.policies else None,
             mode=mode,
             pending=confirm.pending(),
+            repairs=tuple(self._repairs),
         )
 
 

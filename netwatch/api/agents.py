@@ -25,6 +25,16 @@ def create_agents_app(controller: Controller) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_REPORT
     add_errors(app)
 
+    def take(host: str) -> bool:
+        report = wire.unpack(request.get_data(cache=False))
+        if report.host != host:
+            raise NetwatchError(
+                "this token belongs to another host",
+                "each host has a token of its own",
+                code="forbidden",
+            )
+        return controller.ingest(report)
+
     def reports() -> ResponseReturnValue:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         host = controller.agent_of(token.strip()) if kind.lower() == "bearer" else None
@@ -34,14 +44,11 @@ def create_agents_app(controller: Controller) -> Flask:
                 "enrol the host and give its agent_token",
                 code="unauthorized",
             )
-        report = wire.unpack(request.get_data(cache=False))
-        if report.host != host:
-            raise NetwatchError(
-                "this token belongs to another host",
-                "each host has a token of its own",
-                code="forbidden",
-            )
-        new = controller.ingest(report)
+        try:
+            new = take(host)
+        except wire.BadReport:
+            controller.refuse(host)
+            raise
         wanted = controller.policies.wanted(request.headers.get(wire.HOLDS, "")[:64])
         answer = wire.pack_answer(wire.Answer(ok=True, new=new, policies=wanted))
         return Response(answer, mimetype="application/json")

@@ -58,16 +58,20 @@ class _Fleet:
         yield GaugeMetricFamily(
             "netwatch_workloads", "Workloads of the last reports.", len(controller.workloads())
         )
-        edges = controller.edges()
+        edges = controller.judged_edges()  # all of history would be read anew at each scrape
         counted = Counter(edge.encryption for edge in edges)
         family = GaugeMetricFamily(
-            "netwatch_edges", "Edges by the worst encryption seen.", labels=("encryption",)
+            "netwatch_edges",
+            "Edges of the last two hours by the worst encryption seen.",
+            labels=("encryption",),
         )
         for status in ("encrypted", "plaintext", "unknown"):
             family.add_metric([status], counted[status])
         yield family
-        yield CounterMetricFamily(
-            "netwatch_connections", "Connections on all edges.", sum(e.connections for e in edges)
+        yield GaugeMetricFamily(
+            "netwatch_connections",
+            "Connections on the edges of the last two hours.",
+            sum(e.connections for e in edges),
         )
         changes = CounterMetricFamily("netwatch_changes", "Reports and alerts taken in.")
         changes.add_metric([], controller.wait_for_change(-1, 0).counter)

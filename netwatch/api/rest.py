@@ -9,9 +9,10 @@ from typing import Any
 from netwatch.api.answers import listing, page
 from netwatch.api.policies import POLICY_ROUTES
 from netwatch.api.routes import Call, Parameter, Route
+from netwatch.api.traffic import AT, PERIOD, TRAFFIC_ROUTES, WINDOW, period
 from netwatch.controller.records import FlowQuery, delivery_as_json, receiver_as_json
+from netwatch.controller.search import term
 from netwatch.controller.service import Controller
-from netwatch.graph.views import map_view
 from netwatch.model.edge import Edge, Peer, edge_as_json
 from netwatch.model.errors import NetwatchError
 from netwatch.model.finding import SEVERITIES, alert_as_json
@@ -30,15 +31,13 @@ def _limit(maximum: int) -> Parameter:
 
 CURSOR = Parameter("cursor", "text", "`next` of the page before.")
 PAGED = (_limit(MAX_ROWS), CURSOR)
-PERIOD = (
-    Parameter("since", "time", "Last seen at or after this time."),
-    Parameter("until", "time", "Last seen before this time."),
-)
 PORT = Parameter("port", "integer", "The server's port.", maximum=65535)
 PROTOCOL = Parameter("protocol", "text", "tcp, udp, icmp …")
 STATUSES = ("encrypted", "plaintext", "unknown")
 ENCRYPTION = Parameter("encryption", "text", "Status of the encryption.", choices=STATUSES)
-VERDICT = Parameter("verdict", "text", "What the kernel did.", choices=("allow", "deny"))
+VERDICT = Parameter(
+    "verdict", "text", "What rules say of it.", choices=("allow", "deny", "violated")
+)
 HOST = Parameter("host", "text", "Name of a host.")
 NAMESPACE = Parameter("namespace", "text", "Name of a namespace.")
 WORKLOAD = Parameter("workload", "text", "A workload's id, on either side.")
@@ -62,7 +61,7 @@ def list_workloads(controller: Controller, call: Call) -> Answer:
 def list_edges(controller: Controller, call: Call) -> Answer:
     """Filtered, by id."""
     query = call.query
-    edges = controller.edges(since=query.get("since"), until=query.get("until"))
+    edges = controller.edges(**period(query))
     rows = [edge for edge in edges if _is_wanted(edge, query)]
     chosen, next = page(
         rows, key=lambda e: e.id, limit=call.limit(1000), cursor=query.get("cursor")
@@ -98,7 +97,11 @@ def _part(peer: Peer, name: str) -> str | None:
 def list_flows(controller: Controller, call: Call) -> Answer:
     """Newest first."""
     names = {field.name for field in dataclasses.fields(FlowQuery)}
-    query = FlowQuery(**{name: value for name, value in call.query.items() if name in names})
+    given = {name: value for name, value in call.query.items() if name in names}
+    terms = [term(SEARCHED[n], v) for n, v in call.query.items() if n in SEARCHED]
+    if "where" in given:
+        terms.append(given["where"])
+    query = FlowQuery(**{**given, "where": " and ".join(terms) or None})
     flows, next = controller.flows(query)
     known = {workload.identity: workload for workload in controller.workloads()}
     found = [live_flow_as_json(flow, known) for flow in flows]
@@ -183,17 +186,6 @@ def show_losses(controller: Controller, call: Call) -> Answer:
     return {"ok": True, "losses": controller.losses(), "hosts": hosts}
 
 
-def show_map(controller: Controller, call: Call) -> Answer:
-    """Nodes and edges as the page draws them, at most as many as it can."""
-    view = map_view(
-        controller.workloads(),
-        controller.edges(),
-        controller.hosts(),
-        controller.alerts(state="open"),
-    )
-    return {"ok": True, **view, "losses": controller.losses()}
-
-
 EDGE_FILTERS = (
     Parameter("source", "text", "Id of the source."),
     Parameter("destination", "text", "Id of the destination."),
@@ -205,11 +197,29 @@ EDGE_FILTERS = (
     ENCRYPTION,
     VERDICT,
     Parameter("staged", "text", "What staged policies would do.", choices=("allow", "deny")),
+    AT,
+    WINDOW,
     *PERIOD,
     *PAGED,
 )
+# Filters that are a comparison of a search, by the name of the field there.
+SEARCHED = {
+    "host": "host",
+    "namespace": "namespace",
+    "address": "address",
+    "state": "state",
+    "version": "encryption.version",
+    "server_name": "encryption.server_name",
+}
 FLOW_FILTERS = (
     WORKLOAD,
+    HOST,
+    NAMESPACE,
+    Parameter("address", "text", "An address, on either side or before translation."),
+    Parameter("state", "text", "established, unanswered, refused, reset or one-way."),
+    Parameter("version", "text", "Version of the encryption, such as TLSv1.2."),
+    Parameter("server_name", "text", "The name that the client asked for."),
+    Parameter("where", "text", "Any field: `client.port > 1023 and certificate.issuer ~ acme`."),
     Parameter("edge", "text", "Id of an edge."),
     PORT,
     PROTOCOL,
@@ -240,6 +250,7 @@ def _list(name: str, summary: str, view: Any, parameters: tuple[Parameter, ...] 
 
 ROUTES = (
     *POLICY_ROUTES,
+    *TRAFFIC_ROUTES,
     _list(
         "workloads",
         "Workloads of the last report of each host.",
@@ -288,20 +299,6 @@ ROUTES = (
         "What was sent to it.",
         list_deliveries,
         (("deliveries", "[Delivery]"), ("next", "Cursor"), ("losses", "Losses")),
-    ),
-    Route(
-        "GET",
-        "/map",
-        "show_map",
-        "The map: nodes and edges, bounded.",
-        show_map,
-        (
-            ("nodes", "[MapNode]"),
-            ("edges", "[MapEdge]"),
-            ("aggregated", "Cursor"),
-            ("omitted", "Omitted"),
-            ("losses", "Losses"),
-        ),
     ),
     Route(
         "GET",

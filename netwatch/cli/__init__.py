@@ -25,6 +25,8 @@ VERBS = {
     "host": "netwatch.cli.host",
     "hosts": "netwatch.cli.fleet",
     "lab": "netwatch.cli.lab",
+    "off": "netwatch.cli.off",
+    "on": "netwatch.cli.off",
     "policy": "netwatch.cli.policy",
     "probe": "netwatch.cli.probe",
     "quarantine": "netwatch.cli.quarantine",

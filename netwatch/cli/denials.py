@@ -72,8 +72,12 @@ def _totals() -> dict[str, int]:
 
 
 def _tell_lines(totals: dict[str, int]) -> None:
-    told = ", ".join(f"{count} {kind}" for kind, count in totals.items())
+    packets = {kind: count for kind, count in totals.items() if kind != counters.ESCAPED}
+    told = ", ".join(f"{count} {kind}" for kind, count in packets.items())
     click.echo(f"packets in all: {told}", err=True)
+    click.echo(
+        f"sessions that began before they were denied: {totals[counters.ESCAPED]}", err=True
+    )
 
 
 def _tell(denial: Denial, *, as_json: bool) -> None:

@@ -170,7 +170,7 @@ def filters(*names: str) -> Callable[[F], F]:
         "encryption": click.option(
             "--encryption", type=click.Choice(("encrypted", "plaintext", "unknown"))
         ),
-        "verdict": click.option("--verdict", type=click.Choice(("allow", "deny"))),
+        "verdict": click.option("--verdict", type=click.Choice(("allow", "deny", "violated"))),
         "since": click.option("--since", metavar="TIME", help="RFC 3339."),
         "until": click.option("--until", metavar="TIME", help="RFC 3339."),
         "state": click.option(

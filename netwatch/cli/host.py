@@ -90,8 +90,9 @@ def plan(paths: tuple[Path, ...], backend: str, as_json: bool) -> None:
 
     need_root()
     policies = read_policies(paths)
-    seen = preview(policies, guarded_host(), backend=backend, now=time.time_ns())
-    answer = described(seen)
+    snapshot = guarded_host()
+    seen = preview(policies, snapshot, backend=backend, now=time.time_ns())
+    answer = described(seen) | {"host": snapshot.host}
     if as_json:
         print_json(answer)
         return
@@ -203,6 +204,41 @@ def denials(follow: bool, seconds: float, totals: bool, as_json: bool) -> None:
         tell_totals(as_json=as_json)
         return
     listen(None if follow else seconds, as_json=as_json)
+
+
+@host.command()
+@click.option(
+    "--before-runtime", is_flag=True, help="Ask no runtime: shut what was closed, for boot."
+)
+@json_option
+def restore(before_runtime: bool, as_json: bool) -> None:
+    """After a reboot: give force again to what was applied, and to who was quarantined.
+
+    Nothing where something is applied already, or nothing was. With --before-runtime nothing
+    passes the bridges that were closed until an agent, or a second restore, knows the workloads.
+    """
+    from netwatch.enforce.reboot import restore as restored
+    from netwatch.settings import load
+
+    need_root()
+    seen = Snapshot(load().host, problem="no runtime was asked") if before_runtime else this_host()
+    done = restored(seen, now=time.time_ns())
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "documents": done.documents,
+                "quarantined": list(done.quarantined),
+                "shut": list(done.shut),
+                "problem": done.problem,
+            }
+        )
+        return
+    if done.problem:
+        say(f"note: {done.problem}")
+    say(f"{done.documents} documents and {len(done.quarantined)} quarantined are in force again")
+    for bridge in done.shut:
+        say(f"shut until the workloads are known: {bridge}")
 
 
 @host.command(hidden=True)

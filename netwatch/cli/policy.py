@@ -15,9 +15,10 @@ import click
 
 from netwatch import __version__
 from netwatch.cli.output import json_option, print_json, printable, say, table
-from netwatch.cli.policy_answers import document_json, governs, isolated, place_json, write_report
+from netwatch.cli.policy_answers import document_json, governs, isolated, write_report
 from netwatch.cli.policy_compose import Deployment, read_deployment
 from netwatch.model.errors import InvalidDocument, Violations
+from netwatch.policy.answers import place_json
 from netwatch.policy.fields import InvalidPolicies, Problems
 from netwatch.policy.files import policy_files, read_policies
 from netwatch.policy.ir import Policy

@@ -12,9 +12,10 @@ import click
 
 from netwatch.cli import policy_inputs as inputs
 from netwatch.cli.output import json_option, print_json, printable, say
-from netwatch.cli.policy_answers import place_json, write_report
+from netwatch.cli.policy_answers import write_report
 from netwatch.cli.policy_versions import policies_of
 from netwatch.model.errors import Violations
+from netwatch.policy.answers import place_json
 from netwatch.policy.assertions import Result, parse_assertions, run
 from netwatch.policy.difference import difference
 from netwatch.policy.evaluate import ENFORCED, STAGED

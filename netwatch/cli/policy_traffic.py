@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,18 +16,17 @@ import click
 
 from netwatch.cli import policy_inputs as inputs
 from netwatch.cli.output import json_option, print_json, printable, say, table
-from netwatch.cli.policy_answers import rule_json, write_report
+from netwatch.cli.policy_answers import write_report
 from netwatch.model.errors import InvalidDocument, NetwatchError, UsageError, Violations
 from netwatch.model.times import rfc3339
+from netwatch.policy.answers import replay_json
 from netwatch.policy.document import parse
 from netwatch.policy.evidence import Evidence, Reader, suspects
 from netwatch.policy.fields import meant
-from netwatch.policy.files import read_policies
-from netwatch.policy.ir import Party, World
-from netwatch.policy.judgement import title
+from netwatch.policy.files import policy_files, read_policies, read_text
+from netwatch.policy.ir import World
 from netwatch.policy.learn import Learned
 from netwatch.policy.learn import learn as learned
-from netwatch.policy.replay import CHANGED, Row
 from netwatch.policy.replay import replay as replayed
 from netwatch.policy.writing import as_text, rule_line
 
@@ -103,75 +103,74 @@ def replay(
     as_json: bool,
 ) -> None:
     """What would the draft in PATHS have done to what was seen? Exit 3 if anything breaks."""
-    draft = read_policies(paths)
-    before = read_policies(old) if old else None
-    world = inputs.read_world(world_file)
-    evidence, _ = read_evidence(world, files, since, until)
-    found = replayed(draft, world, evidence, now=time.time_ns(), before=before)
-    shown = [r for r in found.rows if everything or r.outcome in {*CHANGED, "uncertain"}]
-    broken = found.counts()["escaped"]
-    if as_json:
-        print_json(
-            {
-                "ok": not broken,
-                "id": found.id,
-                "counts": found.counts(),
-                "calls": list(map(_row_json, shown)),
-                "breaks": [
-                    {
-                        "workload": b.name,
-                        "calls": b.calls,
-                        "connections": b.connections,
-                        "first_seen": rfc3339(b.first_seen),
-                        "last_seen": rfc3339(b.last_seen),
-                    }
-                    for b in found.breaks
-                ],
-                "losses": {"calls-over-limit": found.dropped} if found.dropped else {},
-            }
-        )
+    source = None if files or world_file else inputs.controller()
+    if source is not None:
+        body = {"documents": _texts(paths), "all": everything}
+        if old:
+            body["before"] = _texts(old)
+        given = {"since": since, "until": until}
+        query = urllib.parse.urlencode({k: v for k, v in given.items() if v is not None})
+        answer = source.post(f"replay?{query}", body)
     else:
-        if shown:
-            headings = ("OUTCOME", "SOURCE", "DESTINATION", "PORT", "CONNS", "LAST", "REASON")
-            click.echo(table(headings, map(_cells, shown)))
-        for b in found.breaks:
-            click.echo(printable(f"{b.name} loses {b.calls} calls, {b.connections} connections"))
-        say(f"replay {found.id}: " + ", ".join(f"{n} {o}" for o, n in found.counts().items()))
+        answer = _replayed_here(
+            paths, world_file, files, (since, until), old, everything=everything
+        )
+    broken = answer["counts"]["escaped"]
+    if as_json:
+        print_json({**answer, "ok": not broken})
+    else:
+        _say_replayed(answer)
     sys.exit(Violations.exit_code if broken else 0)
 
 
-def _cells(row: Row) -> Sequence[object]:
-    call = row.call
-    what = call.protocol if call.port is None else f"{call.port}/{call.protocol}"
-    ends = title(call.source), title(call.destination)
-    return row.outcome, *ends, what, call.connections, rfc3339(call.last_seen), row.reason
+def _texts(paths: Sequence[Path]) -> list[dict[str, str]]:
+    """The files as they are sent; what is wrong with them is told here, with file and line."""
+    read_policies(paths)
+    return [{"name": str(file), "text": read_text(file)} for file in policy_files(paths)]
 
 
-def end_json(party: Party) -> dict[str, Any]:
-    """One end of a call."""
-    return {
-        "workload": party.workload.identity if party.workload else None,
-        "address": party.address,
-        "host": party.host,
-    }
+def _replayed_here(
+    paths: Sequence[Path],
+    world_file: Path | None,
+    files: Sequence[Path],
+    period: tuple[str | None, str | None],
+    old: Sequence[Path],
+    *,
+    everything: bool,
+) -> dict[str, Any]:
+    draft = read_policies(paths)
+    before = read_policies(old) if old else None
+    world = inputs.read_world(world_file)
+    evidence, _ = read_evidence(world, files, *period)
+    found = replayed(draft, world, evidence, now=time.time_ns(), before=before)
+    losses = {"calls-over-limit": found.dropped} if found.dropped else {}
+    return {**replay_json(found, everything=everything), "losses": losses}
 
 
-def _row_json(row: Row) -> dict[str, Any]:
-    call = row.call
-    return {
-        "outcome": row.outcome,
-        "source": end_json(call.source),
-        "destination": end_json(call.destination),
-        "protocol": call.protocol,
-        "port": call.port,
-        "connections": call.connections,
-        "first_seen": rfc3339(call.first_seen),
-        "last_seen": rfc3339(call.last_seen),
-        "was": row.was,
-        "will": row.will,
-        "reason": row.reason,
-        "rule": rule_json(row.decision.rule) if row.decision.rule else None,
-    }
+def _say_replayed(answer: dict[str, Any]) -> None:
+    if answer["calls"]:
+        headings = ("OUTCOME", "SOURCE", "DESTINATION", "PORT", "CONNS", "LAST", "REASON")
+        click.echo(table(headings, map(_cells, answer["calls"])))
+    if answer["omitted"]:
+        say(f"{answer['omitted']} more calls are counted and not shown")
+    for b in answer["breaks"]:
+        lost = f"{b['calls']} calls, {b['connections']} connections"
+        click.echo(printable(f"{b['workload']} loses {lost}"))
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in answer["counts"].items())
+    say(f"replay {answer['id']}: {counts}")
+
+
+def _cells(call: dict[str, Any]) -> Sequence[object]:
+    what = call["protocol"] if call["port"] is None else f"{call['port']}/{call['protocol']}"
+    ends = _title(call["source"]), _title(call["destination"])
+    return call["outcome"], *ends, what, call["connections"], call["last_seen"], call["reason"]
+
+
+def _title(end: dict[str, Any]) -> Any:
+    """namespace/name, an address, or the host."""
+    if end["workload"]:
+        return str(end["workload"]).partition("/")[2]
+    return "the host" if end["host"] else end["address"] or "an unknown address"
 
 
 @click.command()

@@ -147,8 +147,10 @@ def open_agent(
         attribution=Attribution(Processes(), LearnedNames(), own=os.getpid()),
         ways=Ways(read_links, by_routes, name_of_link),
         prover=prover,
+        closing=watchman.close,
     )
     try:
+        watchman.listen(agent.wake)
         agent.start(time.time_ns())
     except BaseException:
         agent.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from netwatch.model.errors import NetwatchError
 from netwatch.model.finding import Alert, Finding
 from netwatch.model.times import SECOND
 
@@ -71,3 +72,15 @@ def _refreshed(alert: Alert, finding: Finding, now: int) -> Alert:
     if weightier or now - alert.updated >= REFRESH:
         return replace(alert, finding=finding, updated=now)
     return alert
+
+
+def with_id(alerts: Iterable[Alert], id: str) -> Alert:
+    """The one with this id; raises NetwatchError not-found."""
+    for alert in alerts:
+        if alert.id == id:
+            return alert
+    raise NetwatchError(
+        f"no open alert has the id {id[:64]!r}",
+        "`netwatch alerts` lists those that are open",
+        code="not-found",
+    )

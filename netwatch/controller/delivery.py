@@ -6,6 +6,7 @@ else; the queue is in the store, so neither does a restart lose anything.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from dataclasses import replace
 from netwatch.controller import webhook
 from netwatch.controller.records import Delivery, Receiver
 from netwatch.controller.store import Store
-from netwatch.model.errors import InvalidDocument
+from netwatch.model.errors import InvalidDocument, NetwatchError
 from netwatch.model.times import SECOND
 from netwatch.settings import Settings
 
@@ -110,6 +111,21 @@ def after_try(delivery: Delivery, answer: webhook.Answer, now: int, *, random: f
         pause_s = max(pause_s, min(answer.retry_after_s, LONGEST_PAUSE_S))
     due = now + int(pause_s * SECOND)
     return replace(delivery, attempts=attempts, due=due, problem=problem)
+
+
+def new_receiver(
+    store: Store, url: str, secret: str | None, *, allow_private: bool, now: int
+) -> Receiver:
+    """A receiver that is kept from now on; raises InvalidDocument for its url or secret."""
+    if len(store.receivers()) >= RECEIVERS_LIMIT:
+        raise NetwatchError(
+            f"there are {RECEIVERS_LIMIT} receivers already", "remove one that is not used"
+        )
+    secret = secret or webhook.make_secret()
+    webhook.check(url, allow_private=allow_private, secret=secret)
+    receiver = Receiver(f"rc_{secrets.token_hex(8)}", url, allow_private, now, secret=secret)
+    store.save_receiver(receiver)
+    return receiver
 
 
 def keep_receiver_of(settings: Settings, store: Store, *, now: int) -> None:

@@ -80,11 +80,17 @@ def _edge(
         applications=half.applications,
         states=half.states,
         direction="seen" if other.direction == "seen" else half.direction,
-        verdict="deny" if other.verdict == "deny" else half.verdict or other.verdict,
-        staged="deny" if other.staged == "deny" else half.staged or other.staged,
+        verdict=_worse(half.verdict, other.verdict),
+        staged=_worse(half.staged, other.staged),
         documented=documented.source if documented else None,
         link=_link(half, other),
     )
+
+
+def _worse(one: str | None, other: str | None) -> str | None:
+    """Of the two reporters' verdicts: a denial, a broken obligation, else what either says."""
+    said = (one, other)
+    return next((verdict for verdict in ("deny", "violated") if verdict in said), one or other)
 
 
 def grouped(flow: Flow, groups: Groups) -> Flow:

@@ -12,13 +12,14 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 
-from netwatch.controller import columns, statements
+from netwatch.controller import columns, exporting, search, statements
 from netwatch.controller.columns import Half, Named
 from netwatch.controller.ledger import WINDOW, Ledger
 from netwatch.controller.records import FlowQuery
@@ -36,6 +37,7 @@ MEMORY = "512MB"
 SHRINK_ABOVE, SHRINK_TO = 0.9, 0.75  # shares of the limit: room for what comes until the next look
 SHRINK_ROUNDS = 8
 ROWS_LIMIT = 1_000
+NEWEST_FIRST = (FIVE_MINUTES, HOUR)  # of flows asked for, before all of history is looked through
 ALIKE_LIMIT = 2_000_000  # two for each call that a replay can hold
 
 
@@ -193,14 +195,22 @@ class History:
     def flows(self, query: FlowQuery) -> tuple[list[Flow], str | None]:
         """Conversations, newest first: the deltas of a connection are one flow."""
         limit = max(1, min(query.limit, ROWS_LIMIT))
-        where, values = columns.where_of(query)
-        having, more = columns.having_of(query)
-        hits = f"""
-            select connection, max(seen) as newest from flows where {where}
-            group by connection having {having}
-            order by newest desc, connection desc limit {limit + 1}"""
         with self._read() as cursor:
-            found = cursor.execute(hits, values + more).fetchall()
+            where, values, having, more = _asked(cursor, query)
+            newest = _first(cursor, f"select max(seen) from flows where {where}", values) or 0
+            if query.cursor is not None:
+                newest = min(newest, int(query.cursor.partition("-")[0]))
+            for window in (*NEWEST_FIRST, 2**62):
+                # Who spoke last in the window has a delta there; of those all deltas are judged.
+                recent = f"{where} and seen >= {max(0, newest - window)}"
+                hits = f"""
+                    select connection, max(seen) as newest from flows where {where}
+                        and connection in (select connection from flows where {recent})
+                    group by connection having {having}
+                    order by newest desc, connection desc limit {limit + 1}"""
+                found = cursor.execute(hits, [*values, *values, *more]).fetchall()
+                if len(found) > limit:
+                    break
             page = found[:limit]
             if not page:
                 return [], None
@@ -210,6 +220,24 @@ class History:
         flows = [columns.flow_of(rows[connection]) for connection, _ in page]
         last = page[-1]
         return flows, f"{last[1]}-{last[0]}" if len(found) > limit else None
+
+    def export(self, query: FlowQuery, path: Path, format: str) -> None:
+        """Writes every conversation that fits, in no order, as one of exporting.FORMATS.
+
+        `path` is of our own making; `limit` and `cursor` of the query say nothing here.
+        """
+        with self._read() as cursor:
+            where, values, having, more = _asked(cursor, replace(query, cursor=None))
+            select = (
+                f"select {exporting.columns(format)} from flows "
+                f"where {where} group by connection having {having}"
+            )
+            file = str(path).replace("'", "''")
+            copy = f"copy ({select}) to '{file}' ({exporting.FORMATS[format]})"
+            try:
+                cursor.execute(copy, [*values, *more])
+            except duckdb.Error as error:
+                raise _failed(error) from None
 
     def alike(self, since: int | None, until: int | None) -> tuple[list[Flow], int]:
         """All conversations of [since, until), those put together that a replay judges alike.
@@ -273,12 +301,13 @@ class History:
         Single flows go before sums of them, by host counted as losses. What was not rolled up yet
         stays. The file itself may keep its size, and fills its free room before it grows.
         """
-        dropped = 0
+        dropped, before = 0, 2**62
         with self._lock:
             for _ in range(SHRINK_ROUNDS):
                 used = self._used()
-                if used <= limit * SHRINK_ABOVE:
-                    break
+                if used <= limit * SHRINK_ABOVE or used >= before:
+                    break  # room comes free in groups of 122,880 rows; the next look sees to more
+                before = used
                 went = self._drop_oldest(1 - SHRINK_TO * limit / used)
                 if not went:
                     break
@@ -310,6 +339,28 @@ class History:
                     cursor.execute(statements.MARK, ["purged", cut + 1])
             return sum(count for _, count in lost)
         return 0
+
+
+def _asked(
+    cursor: duckdb.DuckDBPyConnection, query: FlowQuery
+) -> tuple[str, list[Any], str, list[Any]]:
+    """What single deltas, and what whole conversations must fulfil, each with its parameters."""
+
+    def known(column: str) -> list[str]:
+        rows = cursor.execute(f"select distinct {column} from flows where {where}", values)
+        return [address for (address,) in rows.fetchall() if address is not None]
+
+    where, values = columns.where_of(query)
+    having, more = columns.having_of(query)
+    terms = search.parse(query.where) if query.where else ()
+    texts, given = search.conditions(terms, whole=False, known=known)
+    whole, wanted = search.conditions(terms, whole=True, known=known)
+    return (
+        " and ".join([where, *texts]),
+        [*values, *given],
+        " and ".join([having, *whole]),
+        [*more, *wanted],
+    )
 
 
 def _failed(error: duckdb.Error) -> NetwatchError:

@@ -14,7 +14,7 @@ class FlowQuery:
 
     `workload` is an identity or any `Peer.id`, on either side; `edge` an `Edge.id`; `port` the
     server's; `encryption` a status; `reporter` client or server. `limit` is cut to 1,000. `cursor`
-    is the second value of the answer before.
+    is the second value of the answer before. `where` is a search (see controller/search.py).
     """
 
     workload: str | None = None
@@ -28,6 +28,7 @@ class FlowQuery:
     reporter: str | None = None
     limit: int = 100
     cursor: str | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.host import HostState
 from netwatch.model.policy_version import Document
@@ -21,8 +24,7 @@ def replay_of(
     draft: Sequence[Document],
     *,
     before: Sequence[Document] | None,
-    workloads: Iterable[Workload],
-    hosts: Iterable[HostState],
+    world: tuple[Iterable[Workload], Iterable[HostState]],
     now: int,
     left_out: int = 0,
 ) -> Replay:
@@ -32,15 +34,26 @@ def replay_of(
     """
     policies = _policies(draft)
     past = None if before is None else _policies(before)
-    rows = [workload_as_json(workload) for workload in workloads]
-    addresses = [address for host in hosts for address in host.addresses]
-    world = world_of_rows(rows, addresses, "the controller")
-    reader = Reader(world)
+    rows = [workload_as_json(workload) for workload in world[0]]
+    addresses = [address for host in world[1] for address in host.addresses]
+    known = world_of_rows(rows, addresses, "the controller")
+    reader = Reader(known)
     for flow in flows:
         reader.add(flow)
     evidence = reader.evidence()
     whole = replace(evidence, dropped=evidence.dropped + left_out)
-    return replay(policies, world, whole, now=now, before=past)
+    return replay(policies, known, whole, now=now, before=past)
+
+
+@contextmanager
+def held(lock: threading.Lock, busy: str) -> Iterator[None]:
+    """Holds what only one may do at a time; raises NetwatchError busy for whoever comes second."""
+    if not lock.acquire(blocking=False):
+        raise NetwatchError(busy, "wait until it has ended", code="busy")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _policies(documents: Sequence[Document]) -> tuple[Policy, ...]:

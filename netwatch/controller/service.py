@@ -12,32 +12,36 @@ import os
 import random
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from netwatch import detect
 from netwatch.controller import alerts as life
 from netwatch.controller import webhook
-from netwatch.controller.delivery import RECEIVERS_LIMIT, Dispatcher, keep_receiver_of
+from netwatch.controller.account import REFUSED, missing
+from netwatch.controller.delivery import Dispatcher, keep_receiver_of, new_receiver
 from netwatch.controller.edges import edges_of, grouped
 from netwatch.controller.fleet import HOST_NAME, Fleet, check
 from netwatch.controller.folder import guard, kept_token
 from netwatch.controller.history import History
 from netwatch.controller.policies import Policies
 from netwatch.controller.records import Change, Delivery, FlowQuery, Receiver
+from netwatch.controller.replays import held, replay_of
 from netwatch.controller.store import Event, Store, without_secret
 from netwatch.detect.silence import is_silent
 from netwatch.graph.external import parse_groups
 from netwatch.model.edge import Edge
-from netwatch.model.errors import InvalidDocument, NetwatchError, UsageError
+from netwatch.model.errors import InvalidDocument, UsageError
 from netwatch.model.finding import Alert, alert_as_json
 from netwatch.model.flow import Flow
 from netwatch.model.host import HostState
 from netwatch.model.learned import LearnedName
+from netwatch.model.policy_version import Document
 from netwatch.model.report import Report
 from netwatch.model.times import SECOND, rfc3339
 from netwatch.model.workload import Workload
+from netwatch.policy.replay import Replay
 from netwatch.settings import Settings
 from netwatch.wire import BadReport
 
@@ -46,7 +50,7 @@ LOOK_EVERY = 2 * SECOND
 LOOK_SHARE = 20  # looking takes at most a twentieth of the time, however large the fleet
 SAVE_EVERY = 10 * SECOND
 ROLL_EVERY = 60 * SECOND
-PURGE_EVERY = 600 * SECOND
+PURGE_EVERY = 60 * SECOND
 RENAME_BACK = 900 * SECOND  # a peer that gets its name now was the same this long ago
 ALERTS_KEPT = 90 * 24 * 3_600 * SECOND
 LONGEST_WAIT_S = 60.0
@@ -91,6 +95,8 @@ class Controller:
         self._dropped = {"alerts-over-limit": 0, "webhooks-over-limit": 0}
         self._listening_since = clock()
         self._due: dict[str, int] = {}
+        self._judged: tuple[Edge, ...] = ()
+        self._replaying = threading.Lock()
         self._closed = False
         self._token = kept_token(folder / "token")
         self._dispatcher = Dispatcher(
@@ -114,22 +120,27 @@ class Controller:
             if self._history.knows(report):
                 return False
             with self._changed:
-                new_host = report.host not in self._fleet.hosts
+                before = self._fleet.hosts.get(report.host)
+                losses = missing(report, before, self._fleet.present.get(report.host, ()), now)
                 learned = self._fleet.learn(report, now)
                 host = self._fleet.hosts[report.host]
             # In this order, because each step may be repeated but append() ends the retries.
             self._history.rename(learned.names, since=now - RENAME_BACK)
             if learned.workloads:
                 self._store.save_workloads(report.host, report.workloads, now)
-            if learned.workloads or new_host:
+            if learned.workloads or before is None:
                 self._store.save_hosts([host])
             named = self._fleet.named(report.flows, report.host)
             try:
-                new = self._history.append(report, named, now)
+                new = self._history.append(report, named, now, losses=losses)
             except (OverflowError, ValueError, TypeError) as error:
                 raise BadReport(f"the report can not be counted: {error}") from None
         self._announce()
         return new
+
+    def refuse(self, host: str) -> None:
+        """A report of this host, proven by its token, could not be read or counted."""
+        self._history.lose(host, REFUSED, 1)
 
     def hosts(self) -> tuple[HostState, ...]:
         """Every host that was enrolled or has reported, by name."""
@@ -160,6 +171,10 @@ class Controller:
             known = dict(self._fleet.known)
         return edges_of(halves, known, self._groups)
 
+    def judged_edges(self) -> tuple[Edge, ...]:
+        """Those of the last two hours, as detectors saw them last: at no cost."""
+        return self._judged
+
     def flows(self, query: FlowQuery) -> tuple[tuple[Flow, ...], str | None]:
         """Conversations, newest first, and the cursor of the next page or None.
 
@@ -167,6 +182,20 @@ class Controller:
         """
         flows, cursor = self._history.flows(query)
         return tuple(grouped(flow, self._groups) for flow in flows), cursor
+
+    def replay(
+        self,
+        draft: Sequence[Document],
+        before: Sequence[Document] | None = None,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> Replay:
+        """What the draft would have done to all flows of [since, until); NetwatchError if busy."""
+        with held(self._replaying, "a replay is under way"):
+            flows, left = self._history.alike(since, until)
+            world, now = (self.workloads(), self.hosts()), self._clock()
+            return replay_of(flows, draft, before=before, world=world, now=now, left_out=left)
 
     def names(self) -> tuple[LearnedName, ...]:
         """What hosts learned of names from answers, as far as it has not expired."""
@@ -193,7 +222,7 @@ class Controller:
     def acknowledge(self, id: str, *, by: str) -> Alert:
         """Somebody looks at it; it ends with its cause. Raises NetwatchError not-found."""
         with self._changed:
-            alert = self._active_alert(id)
+            alert = life.with_id(self._active.values(), id)
             changed = replace(alert, state="acknowledged", updated=self._clock())
             self._store.save_alerts([changed], by=by)
             self._active[life.cause_of(alert.finding)] = changed
@@ -203,7 +232,7 @@ class Controller:
     def resolve(self, id: str, *, by: str) -> Alert:
         """Closed by hand; a lasting cause opens a new one. Raises NetwatchError not-found."""
         with self._changed:
-            alert, now = self._active_alert(id), self._clock()
+            alert, now = life.with_id(self._active.values(), id), self._clock()
             changed = replace(alert, state="resolved", updated=now, resolved=now)
             self._save_alerts([changed], [_event("alert.resolved", changed, now)], by=by)
             del self._active[life.cause_of(alert.finding)]
@@ -221,21 +250,8 @@ class Controller:
 
         Its `secret` is in this answer and nowhere else.
         """
-        if len(self._store.receivers()) >= RECEIVERS_LIMIT:
-            raise NetwatchError(
-                f"there are {RECEIVERS_LIMIT} receivers already", "remove one that is not used"
-            )
-        secret = secret or webhook.make_secret()
-        webhook.check(url, allow_private=allow_private, secret=secret)
-        receiver = Receiver(
-            id=f"rc_{secrets.token_hex(8)}",
-            url=url,
-            allow_private=allow_private,
-            created=self._clock(),
-            secret=secret,
-        )
-        self._store.save_receiver(receiver)
-        return receiver
+        now = self._clock()
+        return new_receiver(self._store, url, secret, allow_private=allow_private, now=now)
 
     def remove_receiver(self, id: str) -> bool:
         """Forgets it and what waits for it; False if there is none."""
@@ -300,6 +316,7 @@ class Controller:
             self._history.roll_up(now)
         if self._is_due("purge", now, PURGE_EVERY):
             self._history.purge(now, retention_hours=self._settings.retention_hours)
+            self._history.shrink(self._settings.history_bytes)
             self._store.forget_alerts(now - ALERTS_KEPT)
             self._store.forget_workloads(now - ALERTS_KEPT)
 
@@ -336,7 +353,7 @@ class Controller:
 
     def _look(self, now: int) -> None:
         """Runs the detectors and moves the alerts on; what changed is queued for receivers."""
-        edges = self.edges(since=now - JUDGED)
+        self._judged = edges = self.edges(since=now - JUDGED)
         with self._changed:
             state = detect.FleetState(
                 workloads=dict(self._fleet.known),
@@ -364,16 +381,6 @@ class Controller:
     ) -> None:
         dropped = self._store.save_alerts(alerts, events, by=by)
         self._dropped["webhooks-over-limit"] += dropped
-
-    def _active_alert(self, id: str) -> Alert:
-        for alert in self._active.values():
-            if alert.id == id:
-                return alert
-        raise NetwatchError(
-            f"no open alert has the id {id[:64]!r}",
-            "`netwatch alerts` lists those that are open",
-            code="not-found",
-        )
 
 
 def _event(type: str, alert: Alert, now: int) -> Event:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from netwatch.detect.denied import denied_burst
+from netwatch.detect.obligation import obligation_violated
 from netwatch.detect.plaintext import plaintext_across_hosts
 from netwatch.detect.ports import undocumented_port
+from netwatch.detect.repaired import rules_changed
 from netwatch.detect.silence import silent_agent
 from netwatch.detect.state import Detector, FleetState
 from netwatch.detect.unproven import enforcement_unproven
@@ -15,6 +17,8 @@ DETECTORS: tuple[Detector, ...] = (
     silent_agent,
     denied_burst,
     enforcement_unproven,
+    rules_changed,
+    obligation_violated,
 )
 
 __all__ = ["DETECTORS", "Detector", "FleetState"]

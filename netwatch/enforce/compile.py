@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from netwatch.enforce.chains import enforcing
+from netwatch.enforce.conditions import conditional
 from netwatch.enforce.cordon import cordoned
 from netwatch.enforce.ends import apart, gates, groups, host_addresses, remote_parties, world_of
 from netwatch.enforce.layout import Layout, layout_of
@@ -79,7 +80,7 @@ def compile(policies: Sequence[Policy], snapshot: Snapshot, *, now: int) -> Rule
         facts=_facts(enforced, staged, snapshot, closed, firm),
         guard=guard_of(snapshot, closed),
     )
-    return cordoned(ruleset, snapshot)
+    return cordoned(conditional(ruleset, enforced, snapshot), snapshot)
 
 
 def _mark(policies: Iterable[Policy]) -> str:

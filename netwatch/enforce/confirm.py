@@ -106,6 +106,14 @@ def confirm() -> None:
             "no apply waits for a confirmation here", "it was confirmed, or undone in time"
         ) from None
     shutil.rmtree(_previous(), ignore_errors=True)
+    host.stand()
+
+
+def drop() -> None:
+    """Nothing waits any more, and nothing is undone: what is in force is taken away at once."""
+    for path in (_pending(), _undoing()):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(_previous(), ignore_errors=True)
 
 
 def roll_back(token: str | None, look: Callable[[], Snapshot], *, now: int) -> None:

@@ -17,19 +17,23 @@ import msgspec
 
 from netwatch.enforce import kernel
 from netwatch.enforce.chains import DENIED, UNKNOWN, WOULD_DENY
+from netwatch.enforce.conditions import MISSED
 from netwatch.enforce.cordon import DROP as QUARANTINED
 from netwatch.enforce.plan import Plan
 from netwatch.enforce.ruleset import FAMILIES
 
+# `missed`: those to the outside by ends with a rule by DNS name, dropped in silence.
 # `invalid`: packets that belong to no connection, of ends that are isolated.
 CHAINS = {
     DENIED: "denied",
+    MISSED: "missed",
     WOULD_DENY: "would-deny",
     UNKNOWN: "unknown",
     QUARANTINED: "quarantined",
     "NW-STRICT": "invalid",
 }
-KINDS = tuple(CHAINS.values())
+ESCAPED = "escaped"  # sessions, not packets: they had begun before they were denied
+KINDS = (*CHAINS.values(), ESCAPED)
 BANKED = "banked.json"
 _RULE = re.compile(r"\[(\d+):\d+\] -A (\S+) .*-j (?:DROP|REJECT|RETURN)\b")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -69,9 +73,13 @@ def bank(change: Plan, backend: str, folder: Path) -> None:
     declared = {line.split(" ")[0] for _, lines in change.rules for line in lines}
     kinds = {kind for chain, kind in CHAINS.items() if f":{chain}" in declared}
     if kinds and folder.is_dir():
-        lost = {kind: n for kind, n in _in_kernel(backend).items() if kind in kinds}
-        if lost:
-            _write(folder / BANKED, msgspec.json.encode(_sum(lost, _banked(folder))))
+        put_aside({k: n for k, n in _in_kernel(backend).items() if k in kinds}, folder)
+
+
+def put_aside(more: Mapping[str, int], folder: Path) -> None:
+    """Add to what is kept beside the kernel's counters."""
+    if any(more.values()) and folder.is_dir():
+        _write(folder / BANKED, msgspec.json.encode(_sum(more, _banked(folder))))
 
 
 def _banked(folder: Path) -> dict[str, int]:

@@ -73,6 +73,7 @@ def world_of(snapshot: Snapshot) -> World:
         networks=tuple(subnet for network in snapshot.networks for subnet in network.subnets),
         host_addresses=snapshot.addresses,
         protected=snapshot.protected,
+        names=snapshot.names,
     )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from netwatch.enforce import counters, indoors, kernel, netlink, sessions, sockets
+from netwatch.enforce import counters, gate, indoors, kernel, netlink, sessions, sockets, standing
+from netwatch.enforce.begun import lenient
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
 from netwatch.enforce.linklocal import with_link_local
@@ -51,7 +52,8 @@ class _State(msgspec.Struct, frozen=True):
 class Applied:
     """What `apply` last put into the kernel of a network namespace; `at` in ns since the epoch.
 
-    `sha256` is the hash of the documents (policy_version.digest_of), computed from what is kept.
+    `sha256` is the hash of the documents (policy_version.digest_of), computed from what is kept;
+    `whole`: it is that of the documents that were applied.
     """
 
     policies: tuple[Policy, ...]
@@ -59,6 +61,7 @@ class Applied:
     backend: str
     at: int
     sha256: str = NO_DOCUMENTS
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,25 @@ def _applied() -> Applied | None:
     files = policy_files([place / "policies"])
     policies = read_policies(files)
     sha256 = digest_of(read_text(file) for file in files)
-    return Applied(policies, state.digest, state.backend, state.at, sha256)
+    whole = state.sha256 in ("", sha256)
+    return Applied(policies, state.digest, state.backend, state.at, sha256, whole)
+
+
+def heal() -> bool:
+    """Replace damaged documents by the copy that outlives a reboot, if it is of what was applied.
+
+    Raises NetwatchError if that copy is damaged too.
+    """
+    try:
+        kept = msgspec.json.decode((folder() / "state.json").read_bytes(), type=_State)
+    except (OSError, msgspec.MsgspecError):
+        return False
+    copy = standing.read()[0].documents or ()
+    if digest_of(text for _, text in copy) != kept.sha256:
+        return False
+    with kernel.lock():
+        remember([(suffix, text.encode()) for suffix, text in copy], kept)
+    return True
 
 
 def preview(policies: Sequence[Policy], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
@@ -118,13 +139,14 @@ def _look(
     chosen = kernel.find_backend(backend)
     actual = kernel.read(chosen)
     ruleset = _noted(compile(policies, snapshot, now=now), snapshot, actual)
+    begun = lenient(ruleset, policies, snapshot, now=now)
     cuts = {
         str(s)
-        for s in sessions.forbidden(ruleset, host_addresses(snapshot), either_way=actual.fresh)
+        for s in sessions.forbidden(begun, host_addresses(snapshot), either_way=actual.fresh)
     }
     if actual.fresh and ruleset.enforcing:
         live = sockets.talks(snapshot.workloads)
-        stay = sockets.permitted(ruleset, live, host_addresses(snapshot))
+        stay = sockets.permitted(begun, live, host_addresses(snapshot))
         cuts |= {str(talk) for talk in live.difference(stay)}
     return Preview(chosen, ruleset, plan(ruleset, actual), tuple(sorted(cuts))), actual
 
@@ -133,30 +155,63 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
     """Give these policies force; returns once they were read back from the kernel.
 
     Raises NotApplied (the rules from before stay), Busy, CapReached, CommandMissing, and
-    InvalidDocument before anything is touched.
+    InvalidDocument or NetwatchError `off` before anything is touched.
     """
     policies = read_policies(files)
     texts = [(file.suffix, file.read_bytes()) for file in policy_files(files)]
+    if files:
+        standing.refuse_off()
     with kernel.lock():
         snapshot = with_link_local(snapshot)
         seen, actual = _look(policies, snapshot, backend=backend, now=now)
         _leave_other_backend(seen.backend)
-        _remember_before()
-        _see_bridges(snapshot, enforcing=seen.ruleset.enforcing)
+        remember_before()
+        see_bridges(snapshot, enforcing=seen.ruleset.enforcing)
         fresh, host = actual.fresh, host_addresses(snapshot)
+        begun = lenient(seen.ruleset, policies, snapshot, now=now)
         if fresh and seen.ruleset.enforcing:
             # conntrack watches before anything is denied
             actual = _converge(compile((), snapshot, now=now), seen.backend, actual)
-            for talk in sockets.permitted(seen.ruleset, sockets.talks(snapshot.workloads), host):
+            for talk in sockets.permitted(begun, sockets.talks(snapshot.workloads), host):
                 sockets.adopt(talk)
         _converge(seen.ruleset, seen.backend, actual)
         indoors.settle(seen.ruleset, snapshot, seen.backend, record=rooms(), now=now)
         cuts = set(seen.cuts)
-        for session in sessions.forbidden(seen.ruleset, host, either_way=fresh):
+        for session in sessions.forbidden(begun, host, either_way=fresh):
             sessions.cut(session)
             cuts.add(str(session))
-        _remember(texts, _State(seen.backend, seen.ruleset.digest, now))
-    return Preview(seen.backend, seen.ruleset, seen.plan, tuple(sorted(cuts)))
+        remember(texts, _State(seen.backend, seen.ruleset.digest, now))
+        gate.open_gate()
+        told = stand() or standing.keep(closed=gate.bridges_to_close(seen.ruleset, snapshot))
+    ruleset = _told(seen.ruleset, told)
+    return Preview(seen.backend, ruleset, seen.plan, tuple(sorted(cuts)))
+
+
+def stand() -> str | None:
+    """Let what is applied come back after a reboot; a sentence if the disk does not take it.
+
+    Not while it waits for its confirmation, and not while the host is switched off.
+    """
+    place = folder()
+    if standing.is_off() or place.with_name(f"{place.name}.pending").exists():
+        return None
+    state = _applied()
+    texts = [(file.suffix, file.read_bytes()) for file in policy_files([place / "policies"])]
+    if state is None or not texts:
+        return standing.forget()
+    return standing.keep(documents=(texts, state.backend, state.at))
+
+
+def bring_back(texts: Sequence[tuple[str, bytes]], *, backend: str, at: int) -> None:
+    """Say that these documents are applied, as before a reboot; the next look gives them force."""
+    with kernel.lock():
+        remember_before()
+        remember(texts, _State(kernel.find_backend(backend), "", at))
+
+
+def _told(ruleset: Ruleset, note: str | None) -> Ruleset:
+    notes = (*ruleset.facts.notes, note) if note else ruleset.facts.notes
+    return replace(ruleset, facts=replace(ruleset.facts, notes=notes))
 
 
 def _noted(ruleset: Ruleset, snapshot: Snapshot, actual: Actual) -> Ruleset:
@@ -201,19 +256,30 @@ def _leave_other_backend(backend: str) -> None:
         )
 
 
-def _see_bridges(snapshot: Snapshot, *, enforcing: bool) -> None:
-    """Packets within a bridge pass iptables only if br_netfilter says so.
+def see_bridges(snapshot: Snapshot, *, enforcing: bool) -> tuple[str, ...]:
+    """Packets within a bridge pass iptables only if br_netfilter says so; what it did not say.
 
     Where there is none, `indoors` enforces.
     """
+    found = unseen_bridges(snapshot, enforcing=enforcing)
+    for name in found:
+        kernel.set_sysctl(name, "1")
+    return tuple(found.values())
+
+
+def unseen_bridges(snapshot: Snapshot, *, enforcing: bool) -> dict[str, str]:
+    """The switches that hide bridged packets from our rules, each with a sentence."""
     if not enforcing or not any(network.driver == "bridge" for network in snapshot.networks):
-        return
-    for name, value in kernel.sysctls().items() if kernel.bridges_seen() else ():
-        if value != "1":
-            kernel.set_sysctl(name, "1")
+        return {}
+    return {
+        name: f"net.bridge.{name} is {value}: traffic within a bridge is not seen"
+        for name, value in (kernel.sysctls().items() if kernel.bridges_seen() else ())
+        if value != "1"
+    }
 
 
-def _remember_before() -> None:
+def remember_before() -> None:
+    """Keep what the host is like before anything of ours is there, once."""
     place = folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (place / "before.json").exists():
@@ -221,7 +287,8 @@ def _remember_before() -> None:
         _write(place / "before.json", msgspec.json.encode(before))
 
 
-def _remember(texts: Sequence[tuple[str, bytes]], state: _State) -> None:
+def remember(texts: Sequence[tuple[str, bytes]], state: _State) -> None:
+    """Keep what is applied, for whoever keeps it true."""
     place = folder()
     fresh, current = place / "policies.new", place / "policies"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -240,8 +307,7 @@ def damage() -> tuple[str, ...]:
     if state is None:
         return ()
     found = []
-    kept = msgspec.json.decode((place / "state.json").read_bytes(), type=_State)
-    if kept.sha256 and kept.sha256 != state.sha256:
+    if not state.whole:
         found.append(f"the documents in {place / 'policies'} are not those that were applied")
     if not (place / "before.json").exists():
         found.append(f"{place / 'before.json'} is gone: removing can not restore the host")
@@ -271,21 +337,21 @@ def verify(
     ruleset = compile(chosen, snapshot, now=now)
     drift = list(plan(ruleset, kernel.read(state.backend)).drift)
     drift += indoors.differences(ruleset, snapshot, state.backend)
-    bridged = ruleset.enforcing and kernel.bridges_seen()
-    if bridged and any(network.driver == "bridge" for network in snapshot.networks):
-        drift += [
-            f"net.bridge.{name} is {value}: traffic within a bridge is not seen"
-            for name, value in kernel.sysctls().items()
-            if value != "1"
-        ]
+    drift += unseen_bridges(snapshot, enforcing=ruleset.enforcing).values()
     return tuple(drift)
 
 
-def remove() -> bool:
-    """Leave the host as it was; True if there was anything. Needs no policies, runs twice well."""
+def remove(*, for_good: bool = True) -> bool:
+    """Leave the host as it was; True if there was anything. Needs no policies, runs twice well.
+
+    `for_good`: and forget what would come back after a reboot.
+    """
     kernel.need_programs()
     with kernel.lock():
-        found = False
+        found = gate.is_shut()
+        gate.open_gate()
+        if for_good:
+            standing.forget()
         after: tuple[str, ...] = ()
         for backend in (kernel.NFT, kernel.LEGACY):
             todo = plan(NO_RULES, kernel.read(backend))

@@ -1,7 +1,7 @@
 """Rules in the kernel: where they live, how they are read back, and one change at a time.
 
-Written by the iptables-restore of the backend that the runtime uses: a rule in the other one would
-filter too, but could not be hooked into DOCKER-USER, and an administrator would not see it.
+Written to the backend that the runtime uses: a rule in the other one would filter too, but could
+not be hooked into DOCKER-USER, and an administrator would not see it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from netwatch.enforce.nftables import read_guard, write_guard
 from netwatch.enforce.plan import CHAINS, DOCKER_USER, Actual, Plan, Step
 from netwatch.enforce.ruleset import FAMILIES, HOOKS
 from netwatch.enforce.sets import NotApplied, read_sets, restore_sets
+from netwatch.enforce.writers import NAME_OF_LEGACY, PROGRAM, Writer, writer_of
 from netwatch.kernel import commands
 from netwatch.model.errors import NetwatchError
+from netwatch.settings import load
 
-NFT, LEGACY, AUTO = "nft", "legacy", "auto"
+NFT, LEGACY, AUTO = "nft", NAME_OF_LEGACY, "auto"
 RUN = Path("/run/netwatch")
-LOCK_WAIT_S = 5  # for /run/xtables.lock; iptables-nft ignores it, so everything is read back
-_PROGRAM = {4: "iptables", 6: "ip6tables"}
 _NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}
 _MARK = re.compile(r'--comment "?(nw:[0-9a-f]{10})"?')
 _SYSCTLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
@@ -78,7 +78,7 @@ def saved(backend: str, family: int, *, counters: bool = False) -> str:
     if backend == LEGACY and "filter" not in legacy_tables(family):
         return ""
     more = ["-c"] if counters else []
-    return commands.check([f"{_PROGRAM[family]}-{backend}-save", "-t", "filter", *more])
+    return commands.check([f"{PROGRAM[family]}-{backend}-save", "-t", "filter", *more])
 
 
 def find_backend(choice: str) -> str:
@@ -138,24 +138,25 @@ def _mark(line: str) -> str:
     return found.group(1) if found else ""
 
 
-def carry_out(plan: Plan, backend: str) -> None:
-    """Do what the plan says, in its order.
+def carry_out(plan: Plan, backend: str, *, writer: Writer | None = None) -> None:
+    """Do what the plan says, in its order; `writer` None: the one that the settings name.
 
     Raises NotApplied: with the rules from before in force if the kernel takes the new ones not at
     all. Should it refuse a later step, then what old and new rules both forbid stays forbidden.
     """
     first, rest = _first_adds(plan)
     begun = False
+    writer = writer or writer_of(backend, load().writer)
     try:
         restore_sets(first)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda each: _restore(backend, *each, check_only=True), _tests(plan)))
+            list(pool.map(lambda each: writer.restore(*each, check_only=True), _tests(plan)))
         for step in rest:
             begun = True
             if step.family is None:
                 restore_sets(step.lines)
             else:
-                _restore(backend, step.family, step.lines, check_only=False)
+                writer.restore(step.family, step.lines, check_only=False)
         if plan.guard is not None:
             write_guard(plan.guard)
     except (commands.CommandFailed, NotApplied) as error:
@@ -200,13 +201,6 @@ def _undo(lines: tuple[str, ...]) -> Iterator[str]:
     for line in reversed(lines):
         verb, title, rest = line.split(" ", 2)
         yield f"destroy {title}" if verb == "create" else f"del {title} {rest}"
-
-
-def _restore(backend: str, family: int, lines: tuple[str, ...], *, check_only: bool) -> None:
-    test = ["--test"] if check_only else []
-    program = f"{_PROGRAM[family]}-{backend}-restore"
-    feed = "\n".join((*lines, ""))
-    commands.check([program, "--noflush", "-w", str(LOCK_WAIT_S), *test], feed=feed)
 
 
 def sysctls() -> dict[str, str]:

@@ -246,10 +246,11 @@ def _jump_lines(actual: Actual, family: int, drift: list[str], *, wanted: bool) 
     """Our jump is the first rule of its hook, once, and of no other."""
     lines = []
     docker = (family, DOCKER_USER) in actual.chains
+    asked = docker and _docker_first(actual, family)
     for hook, chain in (*HOOKS.items(), (DOCKER_USER, HOOKS["FORWARD"])):
         marks = actual.chains.get((family, hook), ())
         ours = mark(hook, chain)
-        here = wanted and hook != ("FORWARD" if docker else DOCKER_USER)
+        here = wanted and {"FORWARD": not asked, DOCKER_USER: docker}.get(hook, True)
         count = marks.count(ours)
         if here and count == 1 and marks[0] == ours:
             continue
@@ -265,6 +266,16 @@ def _jump_lines(actual: Actual, family: int, drift: list[str], *, wanted: bool) 
         if here:
             lines.append(f"-I {word(hook)} 1 {jump(hook, chain)}")
     return lines
+
+
+def _docker_first(actual: Actual, family: int) -> bool:
+    """Whether FORWARD asks DOCKER-USER before anything else: an ACCEPT before it asks nobody."""
+    texts = actual.texts.get((family, "FORWARD"))
+    if texts is None:  # nobody looked
+        return True
+    ours = mark("FORWARD", HOOKS["FORWARD"])
+    others = [text for text in texts if ours not in text]
+    return bool(others) and others[0].endswith(f" -j {DOCKER_USER}") and others[0].count(" -") == 1
 
 
 def _set_changes(

@@ -1,8 +1,9 @@
 """Who is quarantined on this host: remembered by name, put into the kernel, ended.
 
 The list is kept under /run/netwatch by network namespace, beside what `host apply` remembers and
-not in it: applying and taking away policies leave it alone. Rules are written by `host.apply` and
-`upkeep.refresh` only, from a snapshot that says who is quarantined.
+not in it: applying and taking away policies leave it alone. A copy outlives a reboot (`standing`).
+Rules are written by `host.apply` and `upkeep.look` only, from a snapshot that says who is
+quarantined.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from netwatch.enforce import host, kernel, sessions
+from netwatch.enforce import gate, host, kernel, named, sessions, standing
 from netwatch.enforce.cordon import may_talk
 from netwatch.enforce.sets import NotApplied
 from netwatch.enforce.upkeep import refresh
@@ -68,8 +69,11 @@ def lasting(entries: Iterable[Quarantine], *, now: int) -> tuple[Quarantine, ...
 
 
 def marked(snapshot: Snapshot, *, now: int) -> Snapshot:
-    """The snapshot with who is quarantined now: what every compilation has to be given."""
-    return replace(snapshot, quarantined=lasting(quarantined(), now=now))
+    """The snapshot with all that this host remembers: what every compilation has to be given.
+
+    Who is quarantined now, what addresses names have, and what broke an obligation.
+    """
+    return replace(named.dressed(snapshot, now=now), quarantined=lasting(quarantined(), now=now))
 
 
 def find(snapshot: Snapshot, name: str) -> Workload:
@@ -182,12 +186,13 @@ def expire(snapshot: Snapshot, *, now: int) -> tuple[Quarantine, ...]:
     return over
 
 
-def remove(*, release_all: bool) -> bool:
+def remove(*, release_all: bool, for_good: bool = True) -> bool:
     """`host.remove`; raises NetwatchError while somebody is quarantined, unless `release_all`."""
     if release_all:
         found = place().exists()
         place().unlink(missing_ok=True)  # first: an agent would put it back
-        return host.remove() or found
+        standing.forget(documents=False, quarantined=True)
+        return host.remove(for_good=for_good) or found
     held = quarantined()
     if held:
         raise NetwatchError(
@@ -195,7 +200,7 @@ def remove(*, release_all: bool) -> bool:
             "--release-all does that; --keep-quarantine takes only the policies away",
             code="quarantined",
         )
-    return host.remove()
+    return host.remove(for_good=for_good)
 
 
 def enforce_only(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) -> None:
@@ -239,25 +244,17 @@ def _settle(snapshot: Snapshot, *, now: int) -> None:
     state = host.applied()
     if state is None or not state.policies:
         return enforce_only([], snapshot, backend=state.backend if state else "auto", now=now)
-    if snapshot.quarantined:
-        _see_bridges(snapshot)
     left: tuple[str, ...] = ()
     for _ in range(TRIES):
         refresh(state, snapshot, now=now)
         left = host.verify(snapshot, now=now)
         state = host.applied() or state
         if not left:
+            gate.open_gate()
             return None
     raise NotApplied(
         f"what was read back differs: {left[0]}", "another program changes the rules meanwhile"
     )
-
-
-def _see_bridges(snapshot: Snapshot) -> None:
-    """Policies that only observe did not need this; what to restore is remembered already."""
-    for name, value in kernel.sysctls().items() if kernel.bridges_seen() else ():
-        if value != "1":
-            kernel.set_sysctl(name, "1")
 
 
 def _sessions(snapshot: Snapshot) -> Iterator[sessions.Session]:
@@ -281,9 +278,17 @@ def _alone() -> Iterator[None]:
 
 
 def _write(entries: tuple[Quarantine, ...]) -> None:
-    if not entries:
+    if entries:
+        bring_back(entries)
+        standing.keep(quarantined=entries)
+    else:
         place().unlink(missing_ok=True)
-        return
+        standing.forget(documents=False, quarantined=True)
+
+
+def bring_back(entries: Sequence[Quarantine]) -> None:
+    """Write the list; the next look gives it force."""
+    kernel.RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = place().with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(entries))
     fresh.replace(place())

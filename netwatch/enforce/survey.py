@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from netwatch.enforce import kernel, netlink, nftables
+from netwatch.enforce import kernel, netlink, nftables, writers
 from netwatch.enforce.compile import KINDS
 from netwatch.enforce.ruleset import FAMILIES
 from netwatch.kernel import commands
 from netwatch.model.errors import NetwatchError
+from netwatch.settings import load
 
 IPSET, TYPE = 6, 13  # linux/netfilter/ipset/ip_set.h
 PROTOCOL_ATTRIBUTE, TYPE_NAME, FAMILY_ATTRIBUTE = 1, 3, 5
@@ -51,6 +52,7 @@ def survey(docker_socket: str) -> list[Check]:
         _br_netfilter,
         _iptables,
         _backend,
+        _writer,
         _ipset,
         _set_types,
         _nftables,
@@ -158,6 +160,24 @@ def _backend() -> Check:
             needed=False,
         )
     return Check("iptables backend", True, f"{chosen} (rules in: {', '.join(holders) or 'none'})")
+
+
+def _writer() -> Check:
+    """What writes rules, and whether it can write where they live."""
+    try:
+        name = load().writer
+        backend = kernel.find_backend(kernel.AUTO)
+        writers.writer_of(backend, name)
+    except NetwatchError as error:
+        return Check("writer of rules", False, error.message, error.hint)
+    if name == writers.RESTORE:
+        return Check("writer of rules", True, f"iptables-{backend}-restore")
+    if backend != kernel.LEGACY:
+        found = f"{name} writes legacy tables only: iptables-{backend}-restore is used"
+        return Check("writer of rules", False, found, "set writer to restore", needed=False)
+    there = writers.installed()
+    found = name if there else f"{name} is not installed"
+    return Check("writer of rules", there, found, None if there else writers.MISSING)
 
 
 def _ipset() -> Check:

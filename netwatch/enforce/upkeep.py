@@ -1,38 +1,95 @@
 """Keeps what is applied true while workloads come and go and others write rules.
 
 The documents are those that `netwatch host apply` left; here they are never changed. When the
-runtime does not answer nothing is touched: the rules in the kernel stay as they are.
+runtime does not answer nothing is touched: the rules in the kernel stay as they are. What others
+changed is told apart from what must change because time, workloads or documents did: it is what
+differs from the rules that we put there last.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from netwatch.enforce import counters, host, indoors, kernel, sessions
+from netwatch.enforce import counters, escapes, gate, host, indoors, kernel, sessions, standing
+from netwatch.enforce.begun import lenient
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
 from netwatch.enforce.linklocal import with_link_local
-from netwatch.enforce.plan import plan
+from netwatch.enforce.plan import Actual, Plan, plan
+from netwatch.enforce.ruleset import Ruleset
+from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Snapshot
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a look found: all that differed, and what of it others had changed, in sentences.
+
+    `ruleset` and `snapshot` are what the kernel holds now: the next look is given them.
+    """
+
+    ruleset: Ruleset
+    snapshot: Snapshot
+    drift: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
 def refresh(applied: host.Applied, snapshot: Snapshot, *, now: int) -> tuple[str, ...]:
+    """`look`, for whoever asks once: what differed."""
+    found = look(applied, snapshot, now=now, last=None)
+    return found.drift if found else ()
+
+
+def look(
+    applied: host.Applied,
+    snapshot: Snapshot,
+    *,
+    now: int,
+    last: Kept | None,
+    still: Callable[[], bool] = lambda: True,
+) -> Kept | None:
     """Bring the kernel to what the applied documents mean for this snapshot.
 
-    Returns what differed, in sentences; empty if nothing did. Raises Busy while somebody else
+    None where the runtime does not answer. `still`: whether documents and quarantine are what the
+    caller believes, asked when nobody else can change them. Raises Busy while somebody else
     changes the rules, NotApplied if the kernel refuses, CapReached if a host can not hold it.
     """
     if snapshot.problem:
-        return ()
+        return None
+    if not applied.whole:
+        raise NetwatchError(
+            "the documents kept in /run/netwatch are not those that were applied",
+            "the rules in the kernel stay as they are; netwatch host apply",
+        )
     with kernel.lock():
+        if not still():
+            raise kernel.Busy("somebody else has just changed what is applied", "try again")
         snapshot = with_link_local(snapshot)
         ruleset = compile(applied.policies, snapshot, now=now)
-        todo = plan(ruleset, kernel.read(applied.backend))
-        within = partial(indoors.settle, record=host.rooms(), now=now)
-        if todo.empty:
-            return within(ruleset, snapshot, applied.backend)
-        counters.bank(todo, applied.backend, host.folder())
-        kernel.carry_out(todo, applied.backend)
-        for session in sessions.forbidden(ruleset, host_addresses(snapshot)):
-            sessions.cut(session)
-        return (*todo.drift, *within(ruleset, snapshot, applied.backend))
+        actual = kernel.read(applied.backend)
+        todo = plan(ruleset, actual)
+        switches = host.see_bridges(snapshot, enforcing=ruleset.enforcing)
+        if not todo.empty:
+            begun = lenient(ruleset, applied.policies, snapshot, now=now)
+            _mend(todo, begun, snapshot, applied.backend)
+        within = indoors.settle(ruleset, snapshot, applied.backend, record=host.rooms(), now=now)
+    same = last is not None and last.snapshot == snapshot and last.ruleset == ruleset
+    foreign = (*_foreign(last, todo, actual, same=same), *(within if same else ()))
+    if last is not None and last.ruleset.enforcing:
+        foreign = (*switches, *foreign)
+    return Kept(ruleset, snapshot, (*switches, *todo.drift, *within), foreign)
+
+
+def _mend(todo: Plan, begun: Ruleset, snapshot: Snapshot, backend: str) -> None:
+    counters.bank(todo, backend, host.folder())
+    kernel.carry_out(todo, backend)
+    found = sessions.forbidden(begun, host_addresses(snapshot))
+    escapes.end(found, dict(begun.facts.names), host.folder())
+    standing.keep(closed=gate.bridges_to_close(begun, snapshot))
+
+
+def _foreign(last: Kept | None, todo: Plan, actual: Actual, *, same: bool) -> tuple[str, ...]:
+    if last is None:
+        return ()
+    return todo.drift if same else plan(last.ruleset, actual).drift

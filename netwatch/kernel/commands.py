@@ -13,7 +13,7 @@ from netwatch.model.errors import NetwatchError
 
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 WITH_PARENT = "NETWATCH_WITH_PARENT"  # set for children that must not outlive who started them
-DEADLINE_S = 30.0  # a hung iptables must not hang the agent
+DEADLINE_S = 10.0  # two in a row, and the agent's watchdog (30 s) still sees its loop turn
 
 
 @dataclass(frozen=True, slots=True)

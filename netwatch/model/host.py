@@ -8,6 +8,7 @@ from typing import Any
 from netwatch.model.link import Links, links_as_json
 from netwatch.model.policy_version import NO_DOCUMENTS
 from netwatch.model.probe import disagreement_as_json
+from netwatch.model.repair import repair_as_json
 from netwatch.model.report import Capture, Enforcement
 from netwatch.model.times import rfc3339
 
@@ -66,6 +67,7 @@ def host_as_json(host: HostState) -> dict[str, Any]:
             "proven": enforcement.proven,
             "proven_at": rfc3339(enforcement.proven_at),
             "unproven": [disagreement_as_json(each) for each in enforcement.unproven],
+            "repairs": [repair_as_json(each) for each in enforcement.repairs],
             "policies": enforcement.policies,
             "mode": enforcement.mode,
             "pending": enforcement.pending,

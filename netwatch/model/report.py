@@ -9,6 +9,7 @@ from netwatch.model.flow import Flow
 from netwatch.model.learned import LearnedName
 from netwatch.model.link import Links
 from netwatch.model.probe import Disagreement
+from netwatch.model.repair import Repair
 from netwatch.model.workload import Workload
 
 SCHEMA = 1  # raised when a field changes its meaning; the controller refuses what it does not know
@@ -31,7 +32,8 @@ class Enforcement:
     `mode` is enforce where the controller's policies are given force, else observe. `pending`:
     they are undone unless they are confirmed. `totals` are packets by kind of denial, exact, since
     an agent of this host began to count. Of the last round of canaries, at `proven_at`, `proven`
-    calls did what the documents say and `unproven` did not.
+    calls did what the documents say and `unproven` did not. `repairs` are the last changes by
+    others that were undone.
     """
 
     backend: str | None = None
@@ -48,6 +50,7 @@ class Enforcement:
     proven: int = 0
     proven_at: int | None = None
     unproven: tuple[Disagreement, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

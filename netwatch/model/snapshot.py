@@ -54,13 +54,31 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """No new connection from `source` to `port` of `destination`, `until` (ns): a session there
+    broke its obligation."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+    until: int
+
+
+Addresses = tuple[tuple[str, tuple[str, ...]], ...]
+"""DNS names with the addresses that they are known to have."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Frozen, so that whoever computes from it can not be overtaken by an event.
 
     `uplinks` are the interfaces towards other hosts. `problem` says why it may be incomplete (the
     runtime does not answer), in a sentence for people. `quarantined` are workloads of this host
     that an operator cut off. `protected` are pairs of a local and a far address between which
-    nothing leaves this host but in an encrypted tunnel.
+    nothing leaves this host but in an encrypted tunnel. `names` are the addresses that DNS names
+    are known to have, `lapsed` those they had before: for sessions that live on, not for new ones.
+    `refused` is what may not begin, whatever policies say.
     """
 
     host: str
@@ -73,3 +91,6 @@ class Snapshot:
     problem: str | None = None
     quarantined: tuple[Quarantine, ...] = ()
     protected: tuple[tuple[str, str], ...] = ()
+    names: Addresses = ()
+    lapsed: Addresses = ()
+    refused: tuple[Refused, ...] = ()

@@ -12,18 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
+from netwatch.policy.calico_selectors import expression
 from netwatch.policy.ir import (
     EVERYTHING,
     Action,
     Mode,
     NetworkPeer,
-    Operator,
     PeerSpec,
     Policy,
     PortSpec,
-    Requirement,
     Rule,
-    Selector,
     Tier,
     WorkloadPeer,
     World,
@@ -71,7 +69,9 @@ def _documents(policy: Policy, world: World) -> Iterator[dict[str, Any]]:
         raise no_equal(policy, FORM, "its mode is observe, and Calico stages or enforces")
     if policy.tier is not Tier.MIDDLE:
         name, _ = TIERS[policy.tier]
-        yield _document(policy, f"{name}.{policy.name}", name, policy.priority, _all(policy), world)
+        yield _document(
+            policy, f"{name}.{policy.name}", name, policy.priority, _all(policy), world
+        )
         return
     for isolated, rules in (
         (policy.isolates_ingress, policy.ingress),
@@ -80,7 +80,10 @@ def _documents(policy: Policy, world: World) -> Iterator[dict[str, Any]]:
         if rules and not isolated:
             raise no_equal(policy, FORM, "its rules do not isolate, and a tier's last word does")
     kept = [
-        tuple(tuple(r for r in rules if (r.action is Action.DENY) is denies) for rules in _all(policy))
+        tuple(
+            tuple(r for r in rules if (r.action is Action.DENY) is denies)
+            for rules in _all(policy)
+        )
         for denies in (True, False)
     ]
     if any(kept[0]):
@@ -187,27 +190,3 @@ def _port(spec: PortSpec) -> int | str:
         return spec.name or "0:65535"
     last = spec.last or spec.first
     return spec.first if last == spec.first else f"{spec.first}:{last}"
-
-
-def expression(selector: Selector) -> str:
-    """A selector in Calico's words: `app == "web" && tier in {"a", "b"} && has(team)`."""
-    return " && ".join(map(_term, selector.requirements)) or "all()"
-
-
-def _term(requirement: Requirement) -> str:
-    key, values = requirement.key, [_quoted(value) for value in sorted(requirement.values)]
-    negated = requirement.operator is Operator.NOT_IN
-    match requirement.operator:
-        case Operator.EXISTS:
-            return f"has({key})"
-        case Operator.DOES_NOT_EXIST:
-            return f"!has({key})"
-    if len(values) == 1:
-        return f"{key} {'!=' if negated else '=='} {values[0]}"
-    return f"{key} {'not in' if negated else 'in'} {{{', '.join(values)}}}"
-
-
-def _quoted(value: str) -> str:
-    """In the quotes that the value does not have; a label's value never has both in a cluster."""
-    quote = "'" if '"' in value else '"'
-    return f"{quote}{value}{quote}"

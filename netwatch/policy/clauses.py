@@ -119,7 +119,7 @@ def _turn(
     """In the middle the least demanding first, then by document and place in the file; in the
     other tiers by priority, document and place in the document."""
     if policy.tier is Tier.MIDDLE:
-        return _STRICTNESS.index(rule.obligation), number, _spot(rule.place)
+        return 2 * _STRICTNESS.index(rule.obligation) + rule.strict, number, _spot(rule.place)
     return policy.priority, number, ("", place, 0)
 
 

@@ -10,23 +10,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from netwatch.model.errors import NetwatchError
-from netwatch.policy import networks
+from netwatch.policy import calico, cilium
 from netwatch.policy.difference import difference
-from netwatch.policy.ir import (
-    Action,
-    HostPeer,
-    InternetPeer,
-    NetworkPeer,
-    PeerSpec,
-    Policy,
-    PortSpec,
-    Rule,
-    World,
-)
-from netwatch.policy.writing import as_text
+from netwatch.policy.ir import Action, Policy, Rule, World
+from netwatch.policy.unequal import check_rule, no_equal, one_protocol_each, peers_there
+from netwatch.policy.writing import as_text, dumped
 
-_MAPPED = "::ffff:"
+_KUBERNETES = "Kubernetes"
 
 
 def to_netwatch(policies: Sequence[Policy]) -> str:
@@ -35,28 +25,33 @@ def to_netwatch(policies: Sequence[Policy]) -> str:
 
 
 def to_kubernetes(policies: Sequence[Policy], world: World) -> str:
-    """NetworkPolicy objects; a Segment becomes one where it says nothing that has no equal.
+    """What a cluster takes; a Segment becomes a NetworkPolicy where it says nothing more than one.
 
     The internet is written as the networks that it is in this world. A NetworkPolicy always lets
     the host in: `differences` tells where that is more. Raises NetwatchError with the document and
     the reason.
     """
-    return as_text([_as_network_policy(policy, world) for policy in policies])
+    written = [_as_kubernetes(policy, world) for policy in policies]
+    return as_text([p for p in written if p.kind != "NetworkPolicy" or _isolates(p)])
 
 
-def _as_network_policy(policy: Policy, world: World) -> Policy:
-    if policy.kind == "NetworkPolicy":
-        return policy
+def _isolates(policy: Policy) -> bool:
+    """A Segment may isolate nothing; a NetworkPolicy always does."""
+    return policy.isolates_ingress or policy.isolates_egress
+
+
+def _as_kubernetes(policy: Policy, world: World) -> Policy:
     if policy.kind != "Segment":
-        raise _refused(policy, "only Segments become NetworkPolicy objects")
+        return policy
     if policy.namespace is None:
-        raise _refused(policy, "it governs every namespace, and a NetworkPolicy one")
+        raise no_equal(policy, _KUBERNETES, "it governs every namespace, and a NetworkPolicy one")
     for isolated, rules in (
         (policy.isolates_ingress, policy.ingress),
         (policy.isolates_egress, policy.egress),
     ):
         if rules and not isolated:
-            raise _refused(policy, "its rules do not isolate, and those of a NetworkPolicy do")
+            why = "its rules do not isolate, and those of a NetworkPolicy do"
+            raise no_equal(policy, _KUBERNETES, why)
     return replace(
         policy,
         kind="NetworkPolicy",
@@ -67,44 +62,23 @@ def _as_network_policy(policy: Policy, world: World) -> Policy:
 
 def _rule(policy: Policy, rule: Rule, world: World, *, ingress: bool) -> Rule:
     if rule.action is not Action.ALLOW:
-        raise _refused(policy, f"the rule at {rule.place} denies, and NetworkPolicy rules allow")
-    if rule.exception or rule.expires is not None:
-        raise _refused(policy, f"the rule at {rule.place} ends, and a NetworkPolicy stays")
-    if rule.obligation is not None:
-        raise _refused(policy, f"the rule at {rule.place} demands encryption")
-    peers: list[PeerSpec] = []
-    for peer in rule.peers:
-        if isinstance(peer, InternetPeer):
-            peers.extend(map(_writable, networks.internet(world)))
-        elif isinstance(peer, HostPeer) and not ingress:
-            raise _refused(policy, f"the rule at {rule.place} names the host as destination")
-        elif not isinstance(peer, HostPeer):  # upstream, the node may in anyway
-            peers.append(peer)
-    if rule.peers and not peers:
-        raise _refused(policy, f"the rule at {rule.place} is about the host alone")
-    return Rule(rule.place, tuple(peers), tuple(_ports(rule)))
+        why = f"the rule at {rule.place} denies, and NetworkPolicy rules allow"
+        raise no_equal(policy, _KUBERNETES, why)
+    check_rule(policy, rule, _KUBERNETES)
+    peers = peers_there(policy, rule, world, _KUBERNETES, ingress=ingress)
+    if peers is None:
+        raise no_equal(policy, _KUBERNETES, f"the rule at {rule.place} is about the host alone")
+    return Rule(rule.place, peers, tuple(one_protocol_each(rule.ports)))
 
 
-def _writable(peer: NetworkPeer) -> NetworkPeer:
-    """Without the mapped IPv4 addresses: no packet has one, and no document may name them."""
-    return replace(peer, excepts=tuple(e for e in peer.excepts if not e.startswith(_MAPPED)))
+def to_calico(policies: Sequence[Policy], world: World) -> str:
+    """Calico's objects, tiers included; raises NetwatchError for what Calico can not say."""
+    return "---\n".join(map(dumped, calico.to_calico(policies, world)))
 
 
-def _ports(rule: Rule) -> Iterator[PortSpec]:
-    """A port's name without a protocol is one for each, as NetworkPolicy has it."""
-    for spec in rule.ports:
-        if spec.protocol is not None:
-            yield spec
-        else:
-            yield from (replace(spec, protocol=protocol) for protocol in ("tcp", "udp", "sctp"))
-
-
-def _refused(policy: Policy, why: str) -> NetwatchError:
-    return NetwatchError(
-        f"{policy.title} ({policy.place}) has no equal in Kubernetes: {why}",
-        "export it with --to netwatch",
-        code="no-equal",
-    )
+def to_cilium(policies: Sequence[Policy], world: World) -> str:
+    """Cilium's objects; raises NetwatchError for what Cilium can not say."""
+    return "---\n".join(map(dumped, cilium.to_cilium(policies, world)))
 
 
 def differences(

@@ -13,7 +13,6 @@ from netwatch.model.errors import InvalidDocument
 from netwatch.policy import fields
 from netwatch.policy.document import METADATA_KEYS
 from netwatch.policy.edits import without
-from netwatch.policy.fields import Problems
 from netwatch.policy.ir import (
     Action,
     HostPeer,
@@ -73,7 +72,9 @@ def opened(node: Node, *, global_kinds: Iterable[str], also: Sequence[str] = ())
     return Named(kind, name, namespace, entries["spec"], node)
 
 
-def known_only(node: Node, what: str, known: Sequence[str], refused: Mapping[str, str]) -> dict[str, Node]:
+def known_only(
+    node: Node, what: str, known: Sequence[str], refused: Mapping[str, str]
+) -> dict[str, Node]:
     """The entries of a mapping; `refused` gives for what has no equal here what would be right."""
     fields.mapping(node, what)
     for key, value in node.entries:
@@ -131,11 +132,3 @@ def middle(
         ingress=tuple(ingress),
         egress=tuple(egress),
     )
-
-
-def collected[T](items: Iterable[T]) -> list[T]:
-    """placeholder"""
-    return list(items)
-
-
-_ = Problems

@@ -158,7 +158,10 @@ LINK_ENCRYPTED = "link-encrypted"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One sentence of a policy. No peers means anyone, no ports means any port and protocol."""
+    """One sentence of a policy. No peers means anyone, no ports means any port and protocol.
+
+    `strict`: an obligation that nothing proves to be met counts as broken.
+    """
 
     place: Place
     peers: tuple[PeerSpec, ...] = ()
@@ -171,6 +174,7 @@ class Rule:
     ticket: str | None = None
     expires: int | None = None
     obligation: str | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,3 +263,4 @@ class Decision:
     side: str | None = None
     isolated: bool = False
     obligations: tuple[str, ...] = ()
+    strict: bool = False

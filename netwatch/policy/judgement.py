@@ -84,15 +84,15 @@ def allowed(out: Judgement, into: Judgement, source: str, destination: str, what
         else:
             reason = f"no policy isolates {source} or {destination} for this call"
         return Decision("allow", reason, isolated=isolated)
-    obligations = tuple(
-        dict.fromkeys(
-            judged.clause.rule.obligation
-            for judged in (out, into)
-            if judged.clause is not None
-            and judged.clause.rule.obligation not in (None, LINK_ENCRYPTED)
-        )
-    )
+    demanding = [
+        judged.clause.rule
+        for judged in (out, into)
+        if judged.clause is not None
+        and judged.clause.rule.obligation not in (None, LINK_ENCRYPTED)
+    ]
+    obligations = tuple(dict.fromkeys(rule.obligation or "" for rule in demanding))
+    strict = any(rule.strict for rule in demanding)
     policy, rule = clause.policy, clause.rule
     word = "makes an exception for" if rule.exception else "allows"
     reason = f"{policy.title} {word} {call} ({rule.place})"
-    return Decision("allow", reason, policy, rule, None, isolated, obligations)
+    return Decision("allow", reason, policy, rule, None, isolated, obligations, strict)

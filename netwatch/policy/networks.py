@@ -47,13 +47,19 @@ def _within(number: int, version: int, network: str) -> bool:
     return family == version and first <= number <= last
 
 
+def stands_for(peer: NamePeer, name: str) -> bool:
+    """Whether the peer is this name, or a wildcard that it lies below."""
+    if peer.name.startswith("*."):
+        return name.endswith(peer.name[1:]) and name != peer.name[1:]
+    return name == peer.name
+
+
 def addresses_of(peer: NamePeer, world: World) -> tuple[str, ...]:
     """Every address that the world knows for the name, or for the names below a wildcard."""
-    below = peer.name[1:] if peer.name.startswith("*.") else None
     return tuple(
         address
         for name, addresses in world.names
-        if (name.endswith(below) and name != below if below else name == peer.name)
+        if stands_for(peer, name)
         for address in addresses
     )
 

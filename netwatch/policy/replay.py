@@ -88,6 +88,7 @@ def _row(call: Call, judge: Judge, past: Judge | None, now: int) -> Row:
     question = (call.source, call.destination, call.protocol, call.port)
     decision = judge.decide(*question, now=now)
     was = call.verdict or "allow"
+    was = "allow" if was == "violated" else was  # the packets passed
     if past is not None:
         was = past.decide(*question, now=now).verdict
     will, reason, unsure = decision.verdict, decision.reason, call.unclear

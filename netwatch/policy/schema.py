@@ -26,6 +26,7 @@ _PORT = rf"^([1-9][0-9]{{0,4}}( *- *[1-9][0-9]{{0,4}})?|(?=.*[a-z])[a-z0-9-]{{1,
 _WORD = r"^(host|internet)$|[=()]|^[^ ]*[.:][^ ]*$"
 """A peer as text: a word, labels, or an address, network or name."""
 _NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+_KEPT: Schema = {"not": {"const": "link-encrypted"}}
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1024}
 
 
@@ -244,6 +245,7 @@ def _segment_rule() -> Schema:
                 "type": "string",
                 "pattern": r"^\s*([Ee]ncrypted|link-encrypted|tls\s*>=\s*1\.[0-3])\s*$",
             },
+            "strict": {"type": "boolean"},
             "because": _TEXT,
             "owner": _TEXT,
             "ticket": _TEXT,
@@ -269,16 +271,15 @@ def _segment_rule() -> Schema:
         **rule,
         "oneOf": [{"required": ["from"]}, {"required": ["to"]}],
         "allOf": [
-            {
-                "if": {"properties": {"exception": yes}, "required": ["exception"]},
-                "then": exceptional,
-            },
-            {
-                "if": {"properties": {"deny": yes}, "required": ["deny"]},
-                "then": {"properties": {"require": {"type": "null"}}},
-            },
+            _when("exception", exceptional),
+            _when("deny", {"properties": {"require": {"type": "null"}}}),
+            _when("strict", {"required": ["require"], "properties": {"require": _KEPT}}),
         ],
     }
+
+
+def _when(key: str, then: Schema) -> Schema:
+    return {"if": {"properties": {key: {"const": True}}, "required": [key]}, "then": then}
 
 
 def _network_policy() -> Schema:

@@ -22,6 +22,7 @@ from netwatch.policy.edits import added, instead, without, written
 from netwatch.policy.fields import Problems
 from netwatch.policy.ir import (
     EVERYTHING,
+    LINK_ENCRYPTED,
     Action,
     Mode,
     NamePeer,
@@ -51,6 +52,7 @@ _RULE_KEYS = (
     "deny",
     "exception",
     "require",
+    "strict",
     "because",
     "owner",
     "ticket",
@@ -182,6 +184,8 @@ def _rule(node: Node, *, own: str | None, everywhere: bool) -> tuple[str, Rule]:
         obligation = _obligation(entries.get("require"))
     with problems.collected():
         _check_exception(node, entries)
+    with problems.collected():
+        _check_strict(node, entries)
     problems.raise_any()
     texts = {key: _words(entries.get(key), key) for key in ("because", "owner", "ticket", "name")}
     deny = fields.boolean(entries.get("deny"), "deny")
@@ -200,6 +204,7 @@ def _rule(node: Node, *, own: str | None, everywhere: bool) -> tuple[str, Rule]:
         exception=fields.boolean(entries.get("exception"), "exception"),
         expires=expires,
         obligation=obligation,
+        strict=fields.boolean(entries.get("strict"), "strict"),
         **texts,
     )
     return ends[0], rule
@@ -219,6 +224,19 @@ def _placed(peer: PeerSpec, node: Node, own: str | None, everywhere: bool) -> Pe
             instead(node, right),
         )
     return WorkloadPeer(peer.workloads, named_namespace([own]))
+
+
+def _check_strict(node: Node, entries: dict[str, Node]) -> None:
+    if not fields.boolean(entries.get("strict"), "strict"):
+        return
+    said = "".join(entries["require"].text.split()).lower() if "require" in entries else None
+    if said is None or said == LINK_ENCRYPTED:
+        raise invalid(
+            entries["strict"].place,
+            "strict is about what is required of a connection, and nothing is",
+            "leave strict out, or add require: tls>=1.2",
+            without(node, "strict"),
+        )
 
 
 def _check_exception(node: Node, entries: dict[str, Node]) -> None:

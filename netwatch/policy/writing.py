@@ -107,6 +107,8 @@ def segment_rule(rule: Rule, *, ingress: bool) -> dict[str, Any]:
     ):
         if value is not None:
             data[key] = value
+    if rule.strict:
+        data["strict"] = True
     return data
 
 

@@ -33,11 +33,12 @@ def _reason_not_apart() -> str | None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def apart() -> None:
-    """These tests change the network they run in, so it must be their own."""
+def apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """These tests change the network they run in, so it must be their own; and so their state."""
     reason = _reason_not_apart()
     if reason:
         pytest.fail(f"{reason}; run: tests/apart .venv/bin/pytest tests/netns", pytrace=False)
+    os.environ.setdefault("NETWATCH_STATE", str(tmp_path_factory.mktemp("state")))
 
 
 @dataclass(frozen=True)

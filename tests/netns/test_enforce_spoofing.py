@@ -40,10 +40,8 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     assert run_netwatch("lab", "down").code == 0
 
 
-@pytest.fixture(params=["nft", "legacy"])
-def put(
-    request: pytest.FixtureRequest, estate: dict[str, str], tmp_path: Path
-) -> Iterator[object]:
+@pytest.fixture
+def put(estate: dict[str, str], tmp_path: Path) -> Iterator[object]:
     """Apply documents on a host that had nothing; what there was is there again after."""
     before = left("nft")
 

@@ -8,13 +8,19 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"prometheus-client": "prometheus_client", "ruamel.yaml": "ruamel"}
+NAMES = {
+    "prometheus-client": "prometheus_client",
+    "python-iptables": "iptc",
+    "ruamel.yaml": "ruamel",
+}
+OPTIONAL = "python-iptables"  # the extra that a host may lack: one module imports it, in a child
 
 
 def declared() -> set[str]:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
-    lines = config["options"]["install_requires"].split("\n")
+    extra = config["options.extras_require"][OPTIONAL]
+    lines = (config["options"]["install_requires"] + extra).split("\n")
     names = (line.split(">=")[0].strip() for line in lines if line.strip())
     return {NAMES.get(name, name) for name in names}
 
@@ -29,6 +35,16 @@ def imported() -> set[str]:
                 found.add(node.module.split(".")[0])
     # werkzeug is flask's own lower half, requests that of the docker SDK: they come with them.
     return found - set(sys.stdlib_module_names) - {"netwatch", "werkzeug", "requests", "urllib3"}
+
+
+def test_one_module_imports_what_a_host_may_lack() -> None:
+    """python-iptables is compiled where it is installed, so nothing else may need it."""
+    found = {
+        file.name
+        for file in (ROOT / "netwatch").rglob("*.py")
+        if "import iptc" in file.read_text()
+    }
+    assert found == {"iptc_restore.py"}
 
 
 def test_declared_is_imported() -> None:

@@ -30,10 +30,13 @@ TESTED_IN = {
     "netns/test_denials.py": "cli/denials",
     "netns/test_enforce.py": (
         "cli/host enforce/confirm enforce/host enforce/kernel enforce/netlink enforce/sessions "
-        "enforce/ipset enforce/sockets enforce/upkeep agent/watchman"
+        "enforce/ipset enforce/sockets"
     ),
     "netns/test_enforce_inside.py": "enforce/indoors",
+    "netns/test_faults.py": "enforce/alarm enforce/upkeep agent/watchman model/repair",
+    "netns/test_reboot.py": "cli/off enforce/gate enforce/reboot enforce/standing enforce/switch",
     "netns/test_enforce_spoofing.py": "enforce/linklocal enforce/nftables",
+    "netns/test_enforce_writers.py": "enforce/iptc_restore enforce/writers",
     "netns/test_lab.py": (
         "cli/lab discover/links lab/certificate lab/clients lab/connect lab/lifecycle lab/netns lab/orders "
         "lab/serve lab/servers lab/state lab/wiring"
@@ -43,8 +46,9 @@ TESTED_IN = {
     "netns/test_service.py": "cli/serve",
     "netns/test_spine.py": "cli/demo cli/fleet_lab cli/station agent/addresses",
     "golden/test_wheel.py": "resources",
+    "unit/agent/test_flowtable.py": "agent/sums",
     "unit/api/test_guard.py": "api/access api/app api/pages",
-    "unit/api/test_rest.py": "api/answers api/metrics api/openapi api/routes",
+    "unit/api/test_rest.py": "api/answers api/metrics api/openapi api/routes api/schemas",
     "unit/capture/files/test_reading.py": "capture/files/*",
     "unit/cli/test_policy.py": "cli/policy_*",
     "unit/cli/test_policy_tools.py": "policy/sarif",
@@ -76,6 +80,7 @@ TESTED_IN = {
     "unit/policy/test_evaluate.py": "policy/ir policy/judgement policy/match policy/peers",
     "unit/policy/test_learn.py": "policy/evidence policy/sifting",
     "unit/policy/test_truth_tables.py": "policy/networks policy/world policy/matrix",
+    "unit/policy/test_replay.py": "policy/answers",
     "unit/test_wire.py": "model/*",
 }
 PATTERNS = [pattern for patterns in TESTED_IN.values() for pattern in patterns.split()]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from netwatch import wire
-from netwatch.agent.flowtable import HOLD, FlowTable
+from netwatch.agent.flowtable import HOLD, PATIENCE, FlowTable
 from netwatch.agent.names import names_of
 from netwatch.capture.sensor import Batch, Payload, Translation
 from netwatch.model.flow import Flow
@@ -14,6 +18,7 @@ from netwatch.model.report import Report
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import DocumentedPort, Interface, Workload
 from tests.unit.agent.rows import START, entries, packed, row
+from tests.unit.dissect.handshakes import certificate, handshake
 
 WEB, DB, OUT = "198.18.0.2", "198.18.0.3", "203.0.113.9"
 
@@ -114,6 +119,50 @@ def test_a_finished_dialogue_is_told_at_once_with_its_proof() -> None:
     assert flow.application == "http"
     assert [(c.low_port, c.connection) for c in table.finished()] == [(40000, 1)]
     assert table.finished() == ()
+
+
+def test_a_server_that_answers_late_corrects_what_was_told(tmp_path: Path) -> None:
+    """After HOLD it is told as unknown, but its bytes are kept: the next delta has the proof."""
+    table = FlowTable("a")
+    client, server = handshake(certificate(tmp_path / "pem"), ssl.TLSVersion.TLSv1_2)
+    ends = (packed(WEB), packed(DB), 40000, 5432, 6)
+    end = 5 + int.from_bytes(client[3:5], "big")
+    hello = Payload(*ends, True, 0, 1, client[:end])
+    rest = (Payload(*ends, True, end, 1, client[end:]), Payload(*ends, False, 0, 1, server))
+
+    (early,) = table.fold(
+        Batch(entries(row(*CALL, packets=(4, 1), flags=(0x1A, 0x12))), (hello,)), NAMES, LATER
+    )
+    waiting = table.finished()
+    open_row = row(*CALL, packets=(8, 6), first=(START, START), last=LATER + 1)
+    (late,) = table.fold(Batch(entries(open_row), rest), NAMES, LATER + 1)
+
+    assert (early.encryption.status, late.encryption.status) == ("unknown", "encrypted")
+    assert (waiting, len(table.finished())) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "final"),
+    [
+        pytest.param({"flags": (0x1B, 0x1A)}, False, id="one end is done, the other may speak"),
+        pytest.param({"flags": (0x1B, 0x1B)}, True, id="both ends are done"),
+        pytest.param({"flags": (0x1A, 0x1E)}, True, id="reset"),
+        pytest.param({"first": (START - PATIENCE, 0)}, True, id="it has had its time"),
+        pytest.param(
+            {"first": (START - PATIENCE, 0), "opened": 2}, False, id="a young one on old ports"
+        ),
+    ],
+)
+def test_bytes_that_prove_nothing_are_kept_while_more_may_come(
+    given: dict[str, Any], *, final: bool
+) -> None:
+    """The kernel is told that a connection needs no more payload only when that is so."""
+    table = FlowTable("a")
+    riddle = Payload(packed(WEB), packed(DB), 40000, 5432, 6, True, 0, 1, b"\x00\x01\x02")
+
+    table.fold(Batch(entries(row(*CALL, **given)), (riddle,)), NAMES, LATER)
+
+    assert bool(table.finished()) is final
 
 
 @pytest.mark.parametrize(

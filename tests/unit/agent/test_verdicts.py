@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from netwatch.agent.verdicts import judge_of
-from netwatch.model.flow import Endpoint, Flow
+from netwatch.model.flow import Encryption, Endpoint, Flow
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Label, Workload
 from netwatch.policy.document import parse
@@ -51,6 +53,23 @@ def test_verdicts(mode: str, client: str, port: int, verdicts: tuple[str, str]) 
     judge = judge_of(parse(POLICY.replace("MODE", mode), "db.yaml"), HERE, 0)
 
     assert judge(flow(client, port)) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("status", "verdicts"),
+    [
+        pytest.param("plaintext", ("violated", "violated"), id="proven"),
+        pytest.param("unknown", ("allow", "allow"), id="not known"),
+        pytest.param("encrypted", ("allow", "allow"), id="kept"),
+    ],
+)
+def test_a_broken_obligation_is_a_verdict(status: str, verdicts: tuple[str, str]) -> None:
+    """Of the very conversation: another one of the same two may have kept it."""
+    text = POLICY.replace("MODE", "enforce").replace("ports: 5432", "require: encrypted")
+    judge = judge_of(parse(text, "db.yaml"), HERE, 0)
+    assert judge(flow(WEB, 5432)) == ("allow", "allow")
+    seen = replace(flow(WEB, 5432), encryption=Encryption(status, "content"))
+    assert judge(seen) == verdicts
 
 
 def test_an_answer_is_remembered_for_its_question_only() -> None:

@@ -20,6 +20,7 @@ from netwatch.model.flow import Encryption, Flow, Process
 from netwatch.model.link import Link
 from netwatch.model.report import Report
 from netwatch.model.times import SECOND
+from tests.many_flows import DAY, END, fill
 from tests.unit.controller.samples import PLAIN, START, TLS, flow
 
 UNKNOWN = Encryption()
@@ -248,24 +249,22 @@ def test_a_file_of_an_older_version_gets_the_new_columns(tmp_path: Path) -> None
 
 def test_the_oldest_goes_first_when_room_is_short_and_is_counted(tmp_path: Path) -> None:
     """Single flows go, their sums stay; of what is left none is older than what went."""
+    rows, limit = 400_000, 13_000_000
+    fill(tmp_path / "history.db", rows, every=DAY)
+    size = (tmp_path / "history.db").stat().st_size
     history = History(tmp_path / "history.db")
-    for n in range(8):
-        at = START + n * HOUR
-        long = [replace(flow(sport=s, last_seen=at, first_seen=at)) for s in range(3_000)]
-        put(history, n, *long, at=at)
-    history.roll_up(START + 9 * HOUR)
-    before = history.edges(None, None)
-    dropped = history.shrink(4_000_000)
-    assert 0 < dropped < 24_000
-    assert history.losses() == {"a": {"flows dropped for room": dropped}}
-    assert history.edges(None, None) == before
-    left, _ = history.alike(None, None)
-    assert sum(f.connections for f in left) == 24_000 - dropped
-    assert min(f.first_seen for f in left) > START
-    assert history.shrink(4_000_000) == 0, "it is small enough now"
-    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    before = len(history.edges(None, None))
+    dropped = history.shrink(limit)
+    assert rows / 10 < dropped < rows
+    lost = history.losses()
+    assert {reason for by in lost.values() for reason in by} == {"flows dropped for room"}
+    assert sum(by["flows dropped for room"] for by in lost.values()) == dropped
+    assert len(history.edges(None, None)) == before
+    oldest = min(f.first_seen for f in history.alike(None, None)[0])
+    assert oldest > END - DAY + DAY * dropped / rows - 60 * SECOND
+    put(history, 1, *(flow(sport=n) for n in range(20_000)))
     history.close()
-    assert size < 4_000_000
+    assert (tmp_path / "history.db").stat().st_size <= size, "what came free is filled first"
 
 
 def test_what_is_not_summed_yet_is_not_dropped(history: History) -> None:

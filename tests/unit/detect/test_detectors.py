@@ -9,6 +9,7 @@ import pytest
 
 from netwatch.detect import DETECTORS, FleetState
 from netwatch.detect.denied import BURST, denied_burst
+from netwatch.detect.obligation import obligation_violated
 from netwatch.detect.plaintext import plaintext_across_hosts
 from netwatch.detect.ports import undocumented_port
 from netwatch.detect.silence import silent_agent
@@ -122,6 +123,25 @@ def test_a_finding_says_that_a_link_only_claims_to_encrypt() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({}, "in the clear", id="plaintext"),
+        pytest.param(
+            {"encryption": "encrypted", "versions": ("TLSv1.0",)}, "with TLSv1.0", id="too old"
+        ),
+        pytest.param({"encryption": "unknown"}, "nothing proves", id="strict"),
+        pytest.param({"verdict": "allow"}, None, id="kept"),
+        pytest.param({"direction": "guessed"}, None, id="nobody knows who called"),
+    ],
+)
+def test_an_obligation_that_was_broken_is_found(changes: dict[str, Any], said: str | None) -> None:
+    """One finding per edge whose verdict says so, with what was proven."""
+    edge = replace(EDGE, **{"verdict": "violated", **changes})
+    found = [finding.title for finding in obligation_violated(state(edge), NOW)]
+    assert [said in title for title in found] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
     ("host", "later_s", "since_s", "cause"),
     [
         pytest.param(HOST, 74, 0, None, id="a little late"),
@@ -180,7 +200,7 @@ def test_every_finding_says_what_to_do_and_brings_its_proof() -> None:
     ends = "b/x/one", "b/x/two", "198.18.0.2"
     wrong = Disagreement("false-allow", *ends, "tcp", 80, "open", "Segment x/two")
     host = replace(HOST, enforcement=Enforcement(unproven=(wrong,)))
-    seen = state(EDGE, hosts=(host,), denials=(DENIAL,))
+    seen = state(replace(EDGE, verdict="violated"), hosts=(host,), denials=(DENIAL,))
     findings = [f for detector in DETECTORS for f in detector(seen, NOW + 3_600 * SECOND)]
     assert len(findings) == len(DETECTORS)
     assert len({(f.detector, f.subject) for f in findings}) == len(findings)

@@ -112,6 +112,7 @@ NOT_STRUCTURE = {  # fmt: skip
     "merge-key",
     "not-closed",
     "not-yaml",
+    "deny-dns-name",
     "peer-dns-name",
     "peer-host-bits",
     "peer-octal",
