@@ -25,7 +25,7 @@ extras = test -e .venv/with-$(1) -a .venv/with-$(1) -nt setup.cfg -a .venv/with-
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c deploy/constraints.txt -e '.$(2)' >&2 && \
 	touch .venv/with-$(1); }
 
-.PHONY: demo test check bench proof bpf fmt root run-ready test-ready unit slow netns pages mutations
+.PHONY: demo test check bench proof bpf fmt root run-ready test-ready unit slow pages mutations
 
 root:
 	@test "$$(id -u)" = 0 || { $(call say,this needs root: it makes network namespaces and firewall rules in them); exit 1; }
@@ -59,14 +59,14 @@ unit:
 # Each part is apart from the machine and from the others, so two may run at once: they mostly wait.
 slow:
 	@$(call say,tests that need root: network namespaces + docker + browser (some minutes))
-	@$(MAKE) -s -j2 --output-sync=target netns pages mutations
+	@$(MAKE) -s -j3 --output-sync=target netns-1 netns-2 pages mutations
 
 # FUZZ_S: for how many seconds; tests/bench/fuzz.py goes on without end.
 mutations:
 	@FUZZ_S=$${FUZZ_S:-20} $(BIN)/pytest tests/property/test_robustness.py
 
-netns:
-	@tests/apart $(BIN)/pytest tests/netns
+netns-%:
+	@tests/apart $(BIN)/pytest tests/netns --part $*/2
 
 pages:
 	@tests/apart $(BIN)/pytest tests/docker

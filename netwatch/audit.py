@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,21 @@ def append(
             code="not-audited",
         ) from None
     return entry
+
+
+Record = Callable[[str, str, Mapping[str, str | int | bool | None]], object]
+"""Takes action, subject and details of what is about to happen; raises NetwatchError."""
+
+
+def recorder(folder: Path, actor: Actor, clock: Callable[[], int]) -> Record:
+    """`append` for whoever always is the same actor and writes to the same folder."""
+
+    def record(
+        action: str, subject: str, details: Mapping[str, str | int | bool | None]
+    ) -> object:
+        return append(folder, action, subject=subject, actor=actor, details=details, now=clock())
+
+    return record
 
 
 def read(folder: Path, *, last: int) -> tuple[Entry, ...]:

@@ -66,6 +66,8 @@ class Settings:
     """Whether an agent gives the controller's policies force; else it only observes."""
     canary: float = 60.0
     """Seconds between two rounds of canaries, which prove that the kernel enforces; 0: none."""
+    name_grace: float = 60.0
+    """Seconds that an address stays open beyond the time to live of its DNS name."""
     writer: str = "restore"
     """restore or python-iptables (legacy tables only): what writes rules."""
     spool_bytes: int = 256 * 1024 * 1024

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -53,7 +55,9 @@ class FakeController:
         memory = sa.create_engine(
             "sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
         )
-        self.policies = Policies(memory, clock=lambda: NOW, changed=self.change)
+        self.policies = Policies(
+            memory, record=lambda *_: None, clock=lambda: NOW, changed=self.change
+        )
 
     def change(self, **parts: object) -> None:
         """Replace parts (`edges=…`, `alerts=…`) and wake who waits."""
@@ -105,6 +109,11 @@ class FakeController:
         flows = [flow for flow in self._flows if _answers(flow, query)]
         world = (self._workloads, self._hosts)
         return replay_of(flows, draft, before=before, world=world, now=NOW)
+
+    def export(self, query: FlowQuery, format: str) -> Path:
+        path = Path(tempfile.mkdtemp()) / f"flows.{format}"
+        path.write_text("{}\n" * len(self.flows(query)[0]))
+        return path
 
     def refuse(self, host: str) -> None:
         self._losses["reports refused"] = self._losses.get("reports refused", 0) + 1

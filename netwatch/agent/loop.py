@@ -13,6 +13,7 @@ from typing import Protocol
 
 from netwatch import __version__
 from netwatch.agent.attribution import Attribution
+from netwatch.agent.conditions import Conditions
 from netwatch.agent.denials import Ear
 from netwatch.agent.departed import Presence
 from netwatch.agent.flowtable import FlowTable
@@ -61,6 +62,7 @@ class Agent:
         ways: Ways | None = None,
         prover: Prover | None = None,
         closing: Callable[[], None] = lambda: None,
+        conditions: Conditions | None = None,
     ) -> None:
         self._source = source
         self._sensor = sensor
@@ -73,6 +75,7 @@ class Agent:
         self._ways = ways
         self._prover = prover
         self._closing = closing
+        self._conditions = conditions
         self._boot = secrets.token_hex(8)
         self._sequence = 0
         self._told_losses: dict[str, int] = {}
@@ -108,12 +111,18 @@ class Agent:
             flows = self._attribution(flows, names, now)
         for connection in self._table.finished():
             self._sensor.classified(connection)
+        judged = tuple(_judged(flow, judge) for flow in flows)
+        learned = self._attribution.news() if self._attribution else ()
+        if self._conditions:
+            self._conditions.take(judged, learned, now)
         failed = ("rounds failed", self._failed)
         cumulative = (*batch.losses, *self._table.losses(), *self._more_losses(), failed)
         if self._ear:
             cumulative = (*cumulative, *self._ear.losses())
         if self._attribution:
             cumulative = (*cumulative, *self._attribution.losses())
+        if self._conditions:
+            cumulative = (*cumulative, *self._conditions.losses())
         report = Report(
             host=snapshot.host,
             boot=self._boot,
@@ -121,14 +130,14 @@ class Agent:
             started=self._started,
             ended=now,
             workloads=snapshot.workloads,
-            flows=tuple(_judged(flow, judge) for flow in flows),
+            flows=judged,
             losses=self._increase(dict(cumulative)),
             capture=_with_problem(self._sensor.state(), snapshot.problem),
             enforcement=self._proven(enforcement, flows, snapshot, now),
             addresses=snapshot.addresses,
             version=__version__,
             denials=self._ear(snapshot, now) if self._ear else (),
-            names=self._attribution.news() if self._attribution else (),
+            names=learned,
             links=self._ways.links if self._ways else Links(),
         )
         self._sequence += 1
@@ -166,6 +175,8 @@ class Agent:
     def close(self) -> None:
         """Detach and forget. What enforcement put into the kernel stays."""
         self._closing()
+        if self._conditions:
+            self._conditions.close()
         if self._prover:
             self._prover.close()
         if self._ear:
@@ -199,6 +210,8 @@ class Agent:
             log.warning("%s", snapshot.problem)
         self._problem = snapshot.problem
         enforced = self._enforced(snapshot, now)
+        if self._conditions:
+            self._conditions.follow(snapshot)
         self._attach(snapshot)
         return enforced
 

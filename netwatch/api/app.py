@@ -86,7 +86,8 @@ def _serve(controller: Controller, route: Route) -> Callable[..., ResponseReturn
             path=path,
             by=g.by,
         )
-        return jsonify(route.view(controller, call)), route.status
+        answer = route.view(controller, call)
+        return answer if isinstance(answer, Response) else (jsonify(answer), route.status)
 
     return serve
 

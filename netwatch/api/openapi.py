@@ -50,7 +50,9 @@ def _operation(route: Route) -> dict[str, Any]:
             ),
         ],
         "responses": {
-            str(route.status): _content(route.summary, _answer(route)),
+            str(route.status): _file(route)
+            if route.media
+            else _content(route.summary, _answer(route)),
             "default": _content("What is wrong, and what to do.", _refusal()),
         },
     }
@@ -87,6 +89,10 @@ def _answer(route: Route) -> Schema:
         listed = schema.startswith("[")
         members[name] = many(ref(schema[1:-1])) if listed else ref(schema)
     return record(**members)
+
+
+def _file(route: Route) -> dict[str, Any]:
+    return {"description": route.summary, "content": {media: {} for media in route.media}}
 
 
 def _refusal() -> Schema:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from flask import Response, send_file
+
 from netwatch.api.answers import listing, page
 from netwatch.api.policies import POLICY_ROUTES
 from netwatch.api.routes import Call, Parameter, Route
@@ -96,16 +98,30 @@ def _part(peer: Peer, name: str) -> str | None:
 
 def list_flows(controller: Controller, call: Call) -> Answer:
     """Newest first."""
+    flows, next = controller.flows(_asked(call))
+    known = {workload.identity: workload for workload in controller.workloads()}
+    found = [live_flow_as_json(flow, known) for flow in flows]
+    return listing("flows", found, next=next, losses=controller.losses())
+
+
+def export_flows(controller: Controller, call: Call) -> Response:
+    """A file, gone from the disk when it is sent."""
+    format = call.query.get("format", "jsonl")
+    path = controller.export(_asked(call), format)
+    try:
+        stream = path.open("rb")
+    finally:
+        path.unlink()
+    return send_file(stream, mimetype=MEDIA[format], download_name=f"flows.{format}")
+
+
+def _asked(call: Call) -> FlowQuery:
     names = {field.name for field in dataclasses.fields(FlowQuery)}
     given = {name: value for name, value in call.query.items() if name in names}
     terms = [term(SEARCHED[n], v) for n, v in call.query.items() if n in SEARCHED]
     if "where" in given:
         terms.append(given["where"])
-    query = FlowQuery(**{**given, "where": " and ".join(terms) or None})
-    flows, next = controller.flows(query)
-    known = {workload.identity: workload for workload in controller.workloads()}
-    found = [live_flow_as_json(flow, known) for flow in flows]
-    return listing("flows", found, next=next, losses=controller.losses())
+    return FlowQuery(**{**given, "where": " and ".join(terms) or None})
 
 
 def list_hosts(controller: Controller, call: Call) -> Answer:
@@ -230,6 +246,11 @@ FLOW_FILTERS = (
     _limit(1000),
     CURSOR,
 )
+MEDIA = {
+    "csv": "text/csv",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
 ALERT_FILTERS = (
     Parameter("state", "text", "State.", choices=("open", "acknowledged", "snoozed", "resolved")),
     Parameter("severity", "text", "Severity.", choices=SEVERITIES),
@@ -259,6 +280,19 @@ ROUTES = (
     ),
     _list("edges", "Who talks to whom.", list_edges, EDGE_FILTERS),
     _list("flows", "Conversations, newest first.", list_flows, FLOW_FILTERS),
+    Route(
+        "GET",
+        "/flows/export",
+        "export_flows",
+        "The flows that fit as a file: CSV, JSON lines or Parquet.",
+        export_flows,
+        (),
+        (
+            Parameter("format", "text", "jsonl by default.", choices=tuple(MEDIA)),
+            *FLOW_FILTERS[:-2],
+        ),
+        media=tuple(MEDIA.values()),
+    ),
     _list("hosts", "Hosts: how each one sees and what it missed.", list_hosts, PAGED),
     _list("alerts", "Alerts, newest first.", list_alerts, ALERT_FILTERS),
     Route(

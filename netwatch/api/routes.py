@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flask import Response
+
 from netwatch.controller.service import Controller
 from netwatch.model.errors import UsageError
 from netwatch.model.times import nanoseconds
@@ -53,12 +55,15 @@ class Call:
         return default if given is None else int(given)
 
 
-View = Callable[[Controller, Call], Mapping[str, Any]]
+View = Callable[[Controller, Call], Mapping[str, Any] | Response]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`gives` maps the keys of the answer, beside `ok`, to a schema name or `[schema name]`."""
+    """`gives` maps the keys of the answer, beside `ok`, to a schema name or `[schema name]`.
+
+    A route with `media` answers with a file of one of these types instead.
+    """
 
     method: str
     path: str
@@ -70,6 +75,7 @@ class Route:
     body: tuple[Parameter, ...] = ()
     required: tuple[str, ...] = ()
     status: int = 200
+    media: tuple[str, ...] = ()
 
 
 def query_of(route: Route, given: Mapping[str, str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ VERBS = {
     "demo": "netwatch.cli.demo",
     "doctor": "netwatch.cli.doctor",
     "edges": "netwatch.cli.fleet",
-    "flows": "netwatch.cli.fleet",
+    "flows": "netwatch.cli.flows",
     "host": "netwatch.cli.host",
     "hosts": "netwatch.cli.fleet",
     "lab": "netwatch.cli.lab",

@@ -1,4 +1,4 @@
-"""Verbs that ask a running controller: workloads, edges, flows, hosts, alerts.
+"""Verbs that ask a running controller: workloads, edges, hosts, alerts.
 
 The controller is found by NETWATCH_URL and NETWATCH_TOKEN, else by the files `url` and `token`
 that `netwatch up` leaves in its state folder.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,13 +21,14 @@ from typing import Any, TypeVar
 import click
 
 from netwatch import settings
+from netwatch.cli.compared import say_compared
 from netwatch.cli.output import json_option, print_json, say, table
-from netwatch.model.errors import NetwatchError, Unreachable
+from netwatch.model.errors import NetwatchError, Unreachable, UsageError
 
 TIMEOUT_S = 30
+EXPORT_TIMEOUT_S = 600
 STREAM_TIMEOUT_S = 60  # the stream says that it is alive every 15 s
 MAX_ANSWER = 256 * 1024 * 1024
-SEEN = 20_000  # flows that `--follow` remembers, to print each change once
 
 Row = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +50,19 @@ class Remote:
     def post(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """`POST /api/v1/NAME` with a JSON body; raises the same."""
         return self._ask(f"/api/v1/{name}", json.dumps(body).encode())
+
+    def save(self, name: str, parameters: Mapping[str, Any], target: Path) -> None:
+        """The file that `GET /api/v1/NAME` answers with; raises NetwatchError too."""
+        given = {k: v for k, v in parameters.items() if v is not None}
+        path = f"/api/v1/{name}?{urllib.parse.urlencode(given)}"
+        with self._open(path, timeout=EXPORT_TIMEOUT_S) as answer:
+            try:
+                with target.open("wb") as file:
+                    shutil.copyfileobj(answer, file)
+            except OSError as error:
+                raise NetwatchError(
+                    f"{target} can not be written: {error.strerror}", "is there room for it?"
+                ) from None
 
     def _ask(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         with self._open(path, timeout=TIMEOUT_S, body=body) as answer:
@@ -132,7 +147,7 @@ def all_pages(source: Remote, name: str, parameters: Mapping[str, Any]) -> dict[
     return answer
 
 
-def _show(
+def show(
     name: str,
     parameters: Mapping[str, Any],
     *,
@@ -140,6 +155,7 @@ def _show(
     headings: Sequence[str],
     row: Callable[[Row], Sequence[object]],
 ) -> None:
+    """Prints a list of the controller as a table or as JSON, and what was not seen."""
     given = {key: value for key, value in parameters.items() if value is not None}
     answer = all_pages(fleet(), name, given)
     if as_json:
@@ -147,12 +163,13 @@ def _show(
         return
     rows = answer[name]
     click.echo(table(headings, map(row, rows)) if rows else f"no {name}")
-    _say_losses(answer["losses"])
+    say_losses(answer["losses"])
     if answer["next"] is not None:
         say("there are more; raise --limit")
 
 
-def _say_losses(losses: Mapping[str, int]) -> None:
+def say_losses(losses: Mapping[str, int]) -> None:
+    """One line for people; nothing where nothing was lost."""
     lost = ", ".join(f"{number} {reason}" for reason, number in sorted(losses.items()) if number)
     if lost:
         say(f"not everything was seen: {lost}")
@@ -171,6 +188,16 @@ def filters(*names: str) -> Callable[[F], F]:
             "--encryption", type=click.Choice(("encrypted", "plaintext", "unknown"))
         ),
         "verdict": click.option("--verdict", type=click.Choice(("allow", "deny", "violated"))),
+        "address": click.option("--address", metavar="A", help="Of either side."),
+        "version": click.option("--version", metavar="V", help="Of the encryption: TLSv1.2 …"),
+        "server_name": click.option("--server-name", metavar="NAME", help="As the client asked."),
+        "flow_state": click.option("--state", metavar="STATE", help="established, refused …"),
+        "where": click.option(
+            "--where",
+            multiple=True,
+            metavar="SEARCH",
+            help="Any field: `client.port > 1023 and certificate.issuer ~ acme`.",
+        ),
         "since": click.option("--since", metavar="TIME", help="RFC 3339."),
         "until": click.option("--until", metavar="TIME", help="RFC 3339."),
         "state": click.option(
@@ -198,7 +225,7 @@ def workloads(*, as_json: bool, **given: Any) -> None:
         return w["id"], w["runtime"], " ".join(w["addresses"]), ports or "-", w["image"] or "-"
 
     headings = ("WORKLOAD", "RUNTIME", "ADDRESSES", "DOCUMENTED", "IMAGE")
-    _show("workloads", given, as_json=as_json, headings=headings, row=row)
+    show("workloads", given, as_json=as_json, headings=headings, row=row)
 
 
 EDGE_HEADINGS = (
@@ -216,9 +243,21 @@ EDGE_HEADINGS = (
 @click.command()
 @filters("workload", "namespace", "host", "port", "protocol", "encryption", "verdict")
 @filters("since", "until", "limit")
+@click.option("--at", metavar="TIME", help="As it was then: who spoke in the hour before.")
+@click.option("--window", type=click.IntRange(1), help="Seconds instead of that hour.")
+@click.option(
+    "--compare", nargs=2, metavar="EARLIER LATER", help="What changed between two times."
+)
 @json_option
-def edges(*, as_json: bool, **given: Any) -> None:
-    """Who talks to whom, on which port, how well encrypted."""
+def edges(*, as_json: bool, compare: tuple[str, str] | None, **given: Any) -> None:
+    """Who talks to whom, on which port, how well encrypted; now or at any time."""
+    if compare is not None:
+        others = [name for name, value in given.items() if value is not None and name != "window"]
+        if others:
+            raise UsageError(f"--compare takes no --{others[0]}", "compare, then look for it")
+        given = {"before": compare[0], "after": compare[1], "window": given["window"]}
+        say_compared(fleet().get("edges/compare", given), as_json=as_json)
+        return
 
     def row(e: Row) -> Sequence[object]:
         port = e["protocol"] if e["port"] is None else f"{e['port']}/{e['protocol']}"
@@ -226,9 +265,9 @@ def edges(*, as_json: bool, **given: Any) -> None:
         ends = _end(e["source"]), _end(e["destination"])
         if e["protection"] in ("link", "both"):
             encryption = f"{encryption}+{e['link']['kind']}"
-        return *ends, port, encryption, _verdict(e), e["connections"], e["bytes"], e["last_seen"]
+        return *ends, port, encryption, verdict_of(e), e["connections"], e["bytes"], e["last_seen"]
 
-    _show("edges", given, as_json=as_json, headings=EDGE_HEADINGS, row=row)
+    show("edges", given, as_json=as_json, headings=EDGE_HEADINGS, row=row)
 
 
 def _end(peer: Row) -> str:
@@ -238,76 +277,11 @@ def _end(peer: Row) -> str:
     return f"{peer['kind']}:{peer['name']}{known}"
 
 
-def _verdict(row: Row) -> str:
+def verdict_of(row: Row) -> str:
+    """What the kernel did, or what staged policies would have done."""
     if row["verdict"] != "deny" and row["staged"] == "deny":
         return "would-deny"
     return row["verdict"] or "-"
-
-
-FLOW_HEADINGS = ("LAST", "CLIENT", "SERVER", "PROTOCOL", "ENCRYPTION", "VERDICT", "BYTES", "STATE")
-
-
-def _flow_row(flow: Row) -> Sequence[object]:
-    encryption = flow["encryption"]
-    return (
-        flow["last_seen"],
-        _address(flow["client"]),
-        _address(flow["server"]),
-        flow["protocol"],
-        encryption["version"] or encryption["status"],
-        _verdict(flow),
-        flow["client_bytes"] + flow["server_bytes"],
-        flow["state"],
-    )
-
-
-def _address(end: Row) -> str:
-    name = end["workload"] or end["name"] or end["address"]
-    return name if end["port"] is None else f"{name}:{end['port']}"
-
-
-@click.command()
-@filters("workload", "edge", "port", "protocol", "encryption", "verdict", "since", "until")
-@filters("limit")
-@click.option("--follow", is_flag=True, help="Print new ones as they come, until interrupted.")
-@json_option
-def flows(*, as_json: bool, follow: bool, **given: Any) -> None:
-    """Conversations, newest first; with --follow each one when it changes."""
-    if not follow:
-        given["limit"] = given["limit"] or 100
-        _show("flows", given, as_json=as_json, headings=FLOW_HEADINGS, row=_flow_row)
-        return
-    given["limit"] = given["limit"] or 1000
-    for flow in followed(fleet(), given):
-        if as_json:
-            print_json(flow)
-        else:
-            click.echo(table(("",) * len(FLOW_HEADINGS), [_flow_row(flow)]).strip())
-
-
-def followed(source: Remote, parameters: Mapping[str, Any]) -> Iterator[Row]:
-    """Each flow when it is first seen or has grown, oldest first, until the stream ends."""
-    seen: dict[tuple[object, ...], object] = {}
-    for _ in source.changes():
-        for flow in reversed(source.get("flows", parameters)["flows"]):
-            key = _key(flow)
-            if seen.get(key) != flow["last_seen"]:
-                seen.pop(key, None)
-                seen[key] = flow["last_seen"]
-                yield flow
-        for key in list(seen)[: max(0, len(seen) - SEEN)]:
-            del seen[key]
-
-
-def _key(flow: Row) -> tuple[object, ...]:
-    ends: Iterable[Row] = (flow["client"], flow["server"])
-    return (
-        flow["protocol"],
-        flow["host"],
-        flow["reporter"],
-        flow["first_seen"],
-        *((end["address"], end["port"]) for end in ends),
-    )
 
 
 @click.command()
@@ -333,7 +307,7 @@ def hosts(*, as_json: bool) -> None:
         "POLICIES",
         "PROBLEM",
     )
-    _show("hosts", {}, as_json=as_json, headings=headings, row=row)
+    show("hosts", {}, as_json=as_json, headings=headings, row=row)
 
 
 def _in_force(host: Row) -> str:
@@ -359,4 +333,4 @@ def alerts(*, as_json: bool, **given: Any) -> None:
         return a["opened"], a["severity"], a["state"], a["detector"], a["title"], a["id"]
 
     headings = ("OPENED", "SEVERITY", "STATE", "DETECTOR", "TITLE", "ID")
-    _show("alerts", given, as_json=as_json, headings=headings, row=row)
+    show("alerts", given, as_json=as_json, headings=headings, row=row)

@@ -8,7 +8,7 @@ import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from netwatch.model.errors import InvalidDocument, NetwatchError, UsageError, Vi
 from netwatch.model.times import rfc3339
 from netwatch.policy.answers import replay_json
 from netwatch.policy.document import parse
-from netwatch.policy.evidence import Evidence, Reader, suspects
+from netwatch.policy.evidence import Evidence, Reader, outcasts, suspects
 from netwatch.policy.fields import meant
 from netwatch.policy.files import policy_files, read_policies, read_text
 from netwatch.policy.ir import World
@@ -51,10 +51,18 @@ def evidence_options(function: F) -> F:
     return function
 
 
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Ids of edges under open alerts, and identities of workloads that teach nothing."""
+
+    suspects: frozenset[str] = frozenset()
+    outcasts: frozenset[str] = frozenset()
+
+
 def read_evidence(
     world: World, files: Sequence[Path], since: str | None, until: str | None
-) -> tuple[Evidence, frozenset[str]]:
-    """What was seen, and the ids of edges under open alerts (known of a controller only)."""
+) -> tuple[Evidence, Doubts]:
+    """What was seen, and what of it teaches nothing (known of a controller only)."""
     reader = Reader(world)
     if files:
         for file in files:
@@ -67,7 +75,7 @@ def read_evidence(
                     "check the path",
                     file=str(file),
                 ) from None
-        return reader.evidence(), frozenset()
+        return reader.evidence(), Doubts()
     source = inputs.controller()
     if source is None:
         raise NetwatchError(
@@ -76,7 +84,10 @@ def read_evidence(
         )
     edges = inputs.everything(source, "edges", since=since, until=until)
     reader.read([json.dumps({"edges": edges})], source.url)
-    return reader.evidence(), suspects(inputs.everything(source, "alerts"))
+    alerts = inputs.everything(source, "alerts")
+    hosts = inputs.everything(source, "hosts")
+    quarantined = [name for row in hosts for name in row["enforcement"]["quarantined"]]
+    return reader.evidence(), Doubts(suspects(alerts), outcasts(alerts, quarantined, world))
 
 
 @click.command()
@@ -194,9 +205,11 @@ def learn(
     for project in projects:
         if project not in known:
             raise UsageError(f"no workload is in {project[:60]!r}", meant(project, sorted(known)))
-    evidence, alerted = read_evidence(world, files, since, until)
+    evidence, doubts = read_evidence(world, files, since, until)
     chosen = frozenset(projects) or None
-    found = learned(world, evidence, namespaces=chosen, suspects=alerted)
+    found = learned(
+        world, evidence, namespaces=chosen, suspects=doubts.suspects, outcasts=doubts.outcasts
+    )
     text = _document(found)
     if output is not None:
         write_report(output, text)
@@ -225,8 +238,13 @@ def _say_learned(found: Learned) -> None:
     for why, count in sorted(reasons.items()):
         say(f"set aside {count}: {why}")
     coverage = found.coverage
-    if coverage.unseen:
-        say(f"not seen: {', '.join(coverage.unseen)}")
+    for kind, names in (
+        ("not seen", coverage.services),
+        ("replicas not seen", coverage.replicas),
+        ("jobs not seen, which serve nothing and run now and then", coverage.jobs),
+    ):
+        if names:
+            say(f"{kind}: {', '.join(names)}")
     if coverage.missing:
         say(f"no evidence from any {', '.join(coverage.missing)}")
     rules = len(found.proposals)
@@ -258,6 +276,9 @@ def _learned_json(found: Learned, text: str) -> dict[str, Any]:
             "score": coverage.score,
             "workloads": coverage.workloads,
             "unseen": list(coverage.unseen),
+            "unseen_services": list(coverage.services),
+            "unseen_replicas": list(coverage.replicas),
+            "unseen_jobs": list(coverage.jobs),
             "weekdays": list(coverage.weekdays),
             "missing_weekdays": list(coverage.missing),
         },

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netwatch.agent.attribution import Attribution
+from netwatch.agent.breaches import Breaches
+from netwatch.agent.conditions import Conditions
 from netwatch.agent.denials import Ear
 from netwatch.agent.handout import Handout
 from netwatch.agent.learned import LearnedNames
 from netwatch.agent.loop import Agent, Uplink
+from netwatch.agent.namebook import NameBook
 from netwatch.agent.processes import Processes
 from netwatch.agent.proof import Prover
+from netwatch.agent.replies import Replies
 from netwatch.agent.watchman import Watchman
 from netwatch.agent.ways import Ways
 from netwatch.api.agents import MAX_REPORT, create_agents_app
@@ -31,12 +35,13 @@ from netwatch.controller.service import Controller
 from netwatch.discover.links import name_of_link
 from netwatch.discover.sources import find_source
 from netwatch.discover.tunnels import by_routes, read_links
-from netwatch.enforce import probed
+from netwatch.enforce import named, probed
 from netwatch.enforce.probed import Record
 from netwatch.kernel.namespaces import inside
 from netwatch.kernel.notify import Pulse
 from netwatch.model.errors import NetwatchError
 from netwatch.model.report import Report
+from netwatch.model.times import SECOND
 from netwatch.settings import Settings
 
 TICK_S = 1.0
@@ -136,6 +141,8 @@ def open_agent(
     prover = Prover(
         watchman.documents, state_folder(settings), name, record, canary_s=settings.canary
     )
+    book = NameBook(named.place(), named.read(), grace=round(settings.name_grace * SECOND))
+    conditions = Conditions(Replies(book, watchman.documents, time.time_ns), Breaches())
     agent = Agent(
         source,
         sensor,
@@ -148,9 +155,11 @@ def open_agent(
         ways=Ways(read_links, by_routes, name_of_link),
         prover=prover,
         closing=watchman.close,
+        conditions=conditions,
     )
     try:
         watchman.listen(agent.wake)
+        conditions.listen(agent.wake)
         agent.start(time.time_ns())
     except BaseException:
         agent.close()

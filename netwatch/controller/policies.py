@@ -3,7 +3,8 @@
 A version is the whole set of documents and never changes. What is wanted is the last of the turns:
 each decision (apply, go back, time over) appends one. A turn that waits for its confirmation ends
 by itself: the last one that was final is taken up again. The tables here are written by nobody
-else; they are in the store's file, so that one copy of it holds everything.
+else; they are in the store's file, so that one copy of it holds everything. Each decision stands
+in the audit trail before it counts: what can not be audited is not done.
 """
 
 from __future__ import annotations
@@ -16,17 +17,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from netwatch.model.errors import InvalidDocument, NetwatchError, UsageError
+from netwatch.audit import Record
+from netwatch.controller.policy_documents import changed_mode, checked_documents
+from netwatch.model.errors import NetwatchError, UsageError
 from netwatch.model.policy_version import NO_DOCUMENTS, Document, PolicyVersion, Wanted, digest_of
 from netwatch.model.times import SECOND
-from netwatch.policy.document import check_together, parse
-from netwatch.policy.fields import Problems, meant
-from netwatch.policy.ir import Mode, Policy
-from netwatch.policy.modes import staged_unless_stated, with_mode
+from netwatch.policy.ir import Mode
 
-DOCUMENTS_LIMIT = 1_000
-CHARACTERS_LIMIT = 4 * 1024 * 1024  # of all documents; 1,000 rules are about 150,000
-NAME_LIMIT = 255
 TEXT_LIMIT = 500  # of author, reason, ticket and replay
 KEPT = 1_000  # versions; the oldest go first
 CONFIRM_S = 60  # semantics 4
@@ -82,12 +79,20 @@ class _Turn:
 
 
 class Policies:
-    """Methods may be called from any thread. `changed` is called after each decision."""
+    """Methods may be called from any thread. `changed` is called after each decision, `record`
+    before it counts.
+    """
 
     def __init__(
-        self, engine: sa.Engine, *, clock: Callable[[], int], changed: Callable[[], None]
+        self,
+        engine: sa.Engine,
+        *,
+        record: Record,
+        clock: Callable[[], int],
+        changed: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._record = record
         self._clock = clock
         self._changed = changed
         self._lock = threading.RLock()
@@ -136,10 +141,10 @@ class Policies:
         column, and UsageError for the rest; nothing is kept then. Objects of a cluster without a
         mode are staged.
         """
-        checked = _checked(documents)
+        checked = checked_documents(documents)
         with self._lock:
             self._refuse_unconfirmed()
-            return self._add(checked, signed, confirm_s=confirm_s)
+            return self._add("policy-apply", checked, signed, confirm_s=confirm_s)
 
     def confirm(self, which: str) -> PolicyVersion:
         """Keep what waits for its confirmation; raises NetwatchError if it does not wait."""
@@ -157,6 +162,7 @@ class Policies:
                 connection.execute(
                     _turns.update().where(_turns.c.turn == turn.turn).values(confirmed=now)
                 )
+                self._record("policy-confirm", f"version {turn.version}", {})
             self._history[-1] = replace(turn, confirmed=now)
             confirmed = self.version(which)
         self._changed()
@@ -170,7 +176,9 @@ class Policies:
             documents = self.documents(number) if number else ()
             if number:
                 self.version(str(number))
-            return self._add(documents, signed, confirm_s=confirm_s, restores=number)
+            return self._add(
+                "policy-rollback", documents, signed, confirm_s=confirm_s, restores=number
+            )
 
     def change_mode(
         self, which: str, name: str, mode: Mode, signed: Signed, *, confirm_s: int = CONFIRM_S
@@ -187,8 +195,8 @@ class Policies:
                 raise NetwatchError(
                     "another policy version is in force by now", "look again", code="conflict"
                 )
-            after = _with_mode(self._held, name, mode)
-            return self._add(after, signed, confirm_s=confirm_s)
+            after = changed_mode(self._held, name, mode)
+            return self._add("policy-mode", after, signed, confirm_s=confirm_s)
 
     def wanted(self, holds: str) -> Wanted | None:
         """What agents are told; None while nobody ever applied anything.
@@ -221,6 +229,7 @@ class Policies:
             before = self._before()
             with self._engine.begin() as connection:
                 back = self._turn(connection, before, confirm_by=None)
+                self._record("policy-withdrawn", f"version {turn.version}", {"back_to": before})
             self._history.append(back)
             self._hold(self.documents(before))
         self._changed()
@@ -238,6 +247,7 @@ class Policies:
 
     def _add(
         self,
+        action: str,
         documents: tuple[Document, ...],
         signed: Signed,
         *,
@@ -268,6 +278,8 @@ class Policies:
             turn = self._turn(connection, number, confirm_by=confirm_by)
             old = _versions.c.version <= number - KEPT, _versions.c.version != fallback
             connection.execute(_versions.delete().where(*old))
+            told = {"sha256": row["sha256"], "confirm_s": confirm_s, "restores": restores}
+            self._record(action, f"version {number}", asdict(signed) | told)
         self._history.append(turn)
         self._hold(documents)
         added = self.version(str(number))
@@ -313,35 +325,6 @@ class Policies:
         return PolicyVersion(**values, state=state, confirm_by=due)
 
 
-def _checked(documents: Sequence[Document]) -> tuple[Document, ...]:
-    """The documents as they are kept: all of them right, and staged where semantics say so."""
-    if not documents:
-        raise UsageError("there are no documents", "policy rollback 0 takes all policies away")
-    if len(documents) > DOCUMENTS_LIMIT:
-        raise UsageError(f"there are {len(documents)} files; at most {DOCUMENTS_LIMIT} are kept")
-    names = [document.name for document in documents]
-    for name in names:
-        if not (0 < len(name) <= NAME_LIMIT and name.isprintable()):
-            raise UsageError(f"{name[:60]!r} can not name a document", "use a printable name")
-    if len(set(names)) < len(names):
-        raise UsageError("two documents have one name", "name each by its own path")
-    if sum(len(document.text) for document in documents) > CHARACTERS_LIMIT:
-        raise UsageError(f"the documents have more than {CHARACTERS_LIMIT} characters")
-    problems = Problems()
-    policies: list[Policy] = []
-    checked = []
-    for document in documents:
-        with problems.collected():
-            policies.extend(parse(document.text, document.name))
-            text = staged_unless_stated(document.text, document.name)
-            checked.append(replace(document, text=text))
-    problems.raise_any()
-    check_together(policies)
-    if not policies:
-        raise InvalidDocument("the files hold no document", "see netwatch policy check")
-    return tuple(checked)
-
-
 def _check_signed(signed: Signed) -> None:
     if not signed.author:
         raise UsageError("the author is missing", "say who wants this: --author NAME")
@@ -351,26 +334,3 @@ def _check_signed(signed: Signed) -> None:
             raise UsageError(
                 f"{text[:60]!r} can not be kept", f"one printable line of {TEXT_LIMIT} characters"
             )
-
-
-def _with_mode(documents: tuple[Document, ...], name: str, mode: Mode) -> tuple[Document, ...]:
-    known = [(d, policy) for d in documents for policy in parse(d.text, d.name)]
-    found = [(d, policy) for d, policy in known if name in _names_of(policy)]
-    if not found:
-        hint = meant(name, [policy.name for _, policy in known][:200])
-        raise NetwatchError(f"no document is called {name[:60]!r}", hint, code="not-found")
-    if len(found) > 1:
-        titles = ", ".join(_names_of(policy)[-1] for _, policy in found[:10])
-        raise NetwatchError(
-            f"{name[:60]!r} may be any of {titles}", "name it in full", code="ambiguous"
-        )
-    document, policy = found[0]
-    if policy.mode is mode:
-        raise NetwatchError(f"{policy.title} is in mode {mode} already", code="conflict")
-    changed = replace(document, text=with_mode(document.text, document.name, policy, mode))
-    return tuple(changed if each is document else each for each in documents)
-
-
-def _names_of(policy: Policy) -> tuple[str, str, str]:
-    key = f"{policy.namespace}/{policy.name}" if policy.namespace else policy.name
-    return policy.name, key, f"{policy.kind}/{key}"

@@ -30,22 +30,29 @@ _OPERATORS = {
 _DETAILS = (
     "coalesce(arg_max(details, seen) filter (encryption <> 'unknown'), arg_max(details, seen))"
 )
-_LAST = "arg_max({0}, seen)"
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """Where a field is: `columns` of single deltas, any of which may fit, or of a whole
-    conversation (`whole`), for what a later delta may change.
+    conversation (`whole`), for what a later delta may change. One delta at least bears `trace` of
+    a value that the conversation has: what finds few conversations is then found at once.
     """
 
     kind: str
     columns: tuple[str, ...]
     whole: bool = False
+    trace: str | None = None
 
 
 def _inside(path: str) -> Field:
-    return Field("text", (f"json_extract_string({_DETAILS}, '$[{path}')",), whole=True)
+    column = f"json_extract_string({_DETAILS}, '$[{path}')"
+    return Field("text", (column,), whole=True, trace="contains(lower(details), ?)")
+
+
+def _last(column: str) -> Field:
+    trace = f"contains(lower({column}), ?)"
+    return Field("text", (f"arg_max({column}, seen)",), whole=True, trace=trace)
 
 
 def _namespace(column: str) -> str:
@@ -78,10 +85,10 @@ FIELDS: dict[str, Field] = {
     "protocol": Field("text", ("protocol",)),
     "host": Field("text", ("host",)),
     "reporter": Field("text", ("reporter",)),
-    "state": Field("text", (_LAST.format("state"),), whole=True),
-    "application": Field("text", (_LAST.format("application"),), whole=True),
-    "verdict": Field("text", (_LAST.format("verdict"),), whole=True),
-    "staged": Field("text", (_LAST.format("staged"),), whole=True),
+    "state": _last("state"),
+    "application": _last("application"),
+    "verdict": _last("verdict"),
+    "staged": _last("staged"),
     "direction": Field(
         "text", ("if(bool_or(direction = 'seen'), 'seen', 'guessed')",), whole=True
     ),
@@ -89,6 +96,7 @@ FIELDS: dict[str, Field] = {
         "text",
         ("coalesce(arg_max(encryption, seen) filter (encryption <> 'unknown'), 'unknown')",),
         whole=True,
+        trace="contains(encryption, ?)",
     ),
     **{f"encryption.{name}": _inside(f"0].{name}") for name in _ENCRYPTED},
     **{f"certificate.{name}": _inside(f"0].certificate.{name}") for name in _CERTIFIED},
@@ -182,6 +190,10 @@ def conditions(
     texts, values = [], []
     for each in terms:
         if each.field.whole is not whole:
+            if not whole and each.field.trace and each.operator in "=~" and _plain(each.value):
+                traced = f"select connection from flows where {each.field.trace}"
+                texts.append(f"connection in ({traced})")
+                values.append(each.value.lower())
             continue
         either = []
         for column in each.field.columns:
@@ -191,6 +203,11 @@ def conditions(
         # "address != x" means that none of them is x.
         texts.append(f"({(' and ' if each.operator == '!=' else ' or ').join(either)})")
     return texts, values
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is written the same in JSON."""
+    return isinstance(value, str) and re.fullmatch(r"[\w .:=@-]+", value, re.ASCII) is not None
 
 
 def _condition(

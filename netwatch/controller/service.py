@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from netwatch import detect
+from netwatch import audit, detect
 from netwatch.controller import alerts as life
 from netwatch.controller import webhook
 from netwatch.controller.account import REFUSED, missing
@@ -102,7 +102,10 @@ class Controller:
         self._dispatcher = Dispatcher(
             self._store, send=send, clock=clock, random=random.Random().random
         )
-        self.policies = Policies(self._store.engine, clock=clock, changed=self._announce)
+        record = audit.recorder(folder, audit.this_actor(os.environ), clock)
+        self.policies = Policies(
+            self._store.engine, record=record, clock=clock, changed=self._announce
+        )
         try:
             keep_receiver_of(settings, self._store, now=clock())
         except InvalidDocument:
@@ -192,10 +195,17 @@ class Controller:
         until: int | None = None,
     ) -> Replay:
         """What the draft would have done to all flows of [since, until); NetwatchError if busy."""
-        with held(self._replaying, "a replay is under way"):
+        with held(self._replaying, "a replay or an export is under way"):
             flows, left = self._history.alike(since, until)
             world, now = (self.workloads(), self.hosts()), self._clock()
             return replay_of(flows, draft, before=before, world=world, now=now, left_out=left)
+
+    def export(self, query: FlowQuery, format: str) -> Path:
+        """A file of the flows that fit, which the caller takes away; one at a time."""
+        path = self._folder / f"export.{format}"
+        with held(self._replaying, "a replay or an export is under way"):
+            self._history.export(query, path, format)
+            return path.rename(path.with_stem(f"export-{secrets.token_hex(8)}"))
 
     def names(self) -> tuple[LearnedName, ...]:
         """What hosts learned of names from answers, as far as it has not expired."""

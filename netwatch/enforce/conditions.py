@@ -88,7 +88,8 @@ def _misses(chains: Sequence[Chain]) -> Iterator[Chain]:
 
 def _refusing(ruleset: Ruleset, snapshot: Snapshot) -> Ruleset:
     members = {
-        f"{each.source},{each.protocol}:{each.port},{each.destination}" for each in snapshot.refused
+        f"{each.source},{each.protocol}:{each.port},{each.destination}"
+        for each in snapshot.refused
     }
     refuse = Rule(_DENY.target, (InSet(REFUSED, "src,dst,dst"),))
     edge = next(

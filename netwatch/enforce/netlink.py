@@ -111,6 +111,17 @@ def send(*messages: bytes) -> int:
     return 0
 
 
+def tell(protocol: int, kind: int, body: bytes) -> int:
+    """Send one request of another netlink protocol; the errno of its answer, or 0."""
+    size = 16 + len(body)
+    with connect(protocol) as link:
+        link.send(struct.pack("=IHHII", size, kind, REQUEST | ACK, 1, 0) + body)
+        for found, answer in _messages(link.recv(1 << 16)):
+            if found == ERROR:
+                return -int(struct.unpack_from("=i", answer)[0])
+    return 0
+
+
 def ask(link: socket.socket, request: bytes) -> None:
     """Send one request that asks for an ACK, and wait for it; raises Refused."""
     link.send(request)

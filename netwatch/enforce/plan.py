@@ -245,7 +245,7 @@ def _opens_to_anyone(rule: Rule) -> bool:
 def _jump_lines(actual: Actual, family: int, drift: list[str], *, wanted: bool) -> list[str]:
     """Our jump is the first rule of its hook, once, and of no other."""
     lines = []
-    docker = (family, DOCKER_USER) in actual.chains
+    docker = _through_docker_user(actual, family)
     asked = docker and _docker_first(actual, family)
     for hook, chain in (*HOOKS.items(), (DOCKER_USER, HOOKS["FORWARD"])):
         marks = actual.chains.get((family, hook), ())
@@ -276,6 +276,16 @@ def _docker_first(actual: Actual, family: int) -> bool:
     ours = mark("FORWARD", HOOKS["FORWARD"])
     others = [text for text in texts if ours not in text]
     return bool(others) and others[0].endswith(f" -j {DOCKER_USER}") and others[0].count(" -") == 1
+
+
+def _through_docker_user(actual: Actual, family: int) -> bool:
+    """Whether FORWARD leads there. A Docker that left iptables for nftables leaves the chain
+    behind, and a jump from where nothing comes along would be no enforcement.
+    """
+    leads = any(
+        text.endswith(f" -j {DOCKER_USER}") for text in actual.texts.get((family, "FORWARD"), ())
+    )
+    return leads and (family, DOCKER_USER) in actual.chains
 
 
 def _set_changes(
@@ -314,6 +324,9 @@ def desired_state(desired: Ruleset, *, docker: bool = False) -> Actual:
         for chain in desired.of_family(family):
             chains[family, chain.name] = chain_marks(chain, family)
             texts[family, chain.name] = tuple(chain_lines(chain, family))
+        if docker:
+            chains[family, "FORWARD"] = ("",)
+            texts[family, "FORWARD"] = (f"-A FORWARD -j {DOCKER_USER}",)
         forward = DOCKER_USER if docker else "FORWARD"
         for hook, name in ((forward, "NW-FWD"), ("INPUT", "NW-IN"), ("OUTPUT", "NW-OUT")):
             if desired.of_family(family):

@@ -22,7 +22,7 @@ from netwatch.enforce.walk import DENY, Packet, Walker
 from netwatch.kernel.namespaces import NamespaceMissing, inside, path_of_pid
 from netwatch.model.workload import Workload
 
-SOCK_DIAG, BY_FAMILY = 4, 20
+SOCK_DIAG, BY_FAMILY, DESTROY = 4, 20, 21
 ESTABLISHED, CLOSE, LISTEN = 1, 7, 10  # include/net/tcp_states.h; a UDP socket that only waits: 7
 NEW, TUPLE_ORIG, TUPLE_REPLY, STATUS, PROTOINFO, TIMEOUT = 0, 1, 2, 3, 4, 7
 SEEN = 0x2 | 0x4 | 0x8  # IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED
@@ -82,8 +82,7 @@ def _talks() -> set[Talk]:
 
 def _sockets(protocol: str, state: int) -> Iterator[Socket]:
     for family in _FAMILIES:
-        request = struct.pack("=BBBBI", family, _NUMBERS[protocol], 0, 0, 1 << state) + bytes(48)
-        for body in netlink.dump_raw(SOCK_DIAG, BY_FAMILY, request):
+        for body in netlink.dump_raw(SOCK_DIAG, BY_FAMILY, _wanted(family, protocol, state)):
             near, far = struct.unpack_from("!HH", body, 4)
             ends = body[8:24], body[24:40]
             yield Socket(_address(ends[0], family), near, _address(ends[1], family), far)
@@ -149,3 +148,32 @@ def _tuple(family: int, talk: Talk) -> bytes:
         netlink.attribute(3, struct.pack("!H", talk.port)),
     )
     return addresses + ports
+
+
+def destroy(talk: Talk) -> int:
+    """End the sockets of this session in the calling thread's network namespace; how many.
+
+    Both sides learn of it at once (sock_diag's SOCK_DESTROY, tcp_abort); where the kernel can not
+    do that, they find out when nothing gets through.
+    """
+    ended = 0
+    there = talk.client, talk.client_port, talk.server, talk.port
+    for family in _FAMILIES:
+        request = _wanted(family, talk.protocol, ESTABLISHED)
+        for body in netlink.dump_raw(SOCK_DIAG, BY_FAMILY, request):
+            near, far = struct.unpack_from("!HH", body, 4)
+            ends = _address(body[8:24], family), near, _address(body[24:40], family), far
+            if ends in (there, there[2:] + there[:2]):
+                ended += netlink.tell(SOCK_DIAG, DESTROY, _only(family, talk.protocol, body)) == 0
+    return ended
+
+
+def _wanted(family: int, protocol: str, state: int) -> bytes:
+    """struct inet_diag_req_v2 for all sockets in that state."""
+    return struct.pack("=BBBBI", family, _NUMBERS[protocol], 0, 0, 1 << state) + bytes(48)
+
+
+def _only(family: int, protocol: str, body: bytes) -> bytes:
+    """The same for one socket: its inet_diag_sockid is what the dump told."""
+    head = struct.pack("=BBBBI", family, _NUMBERS[protocol], 0, 0, 0xFFFFFFFF)
+    return head + body[4:52]

@@ -97,7 +97,7 @@ def _passes_all(rule: Rule) -> bool:
 
 
 def _placed(rule: Rule, namespace: str) -> Rule:
-    """Peers without a namespace are of the policy's own, which a document of no namespace lacks."""
+    """Peers that name no namespace are of the policy's own."""
     own = named_namespace([namespace])
     peers: list[PeerSpec] = []
     for peer in rule.peers:

@@ -353,6 +353,22 @@ def suspects(alerts: Iterable[Mapping[str, object]]) -> frozenset[str]:
     return frozenset(found)
 
 
+def outcasts(
+    alerts: Iterable[Mapping[str, object]], quarantined: Iterable[str], world: World
+) -> frozenset[str]:
+    """Identities whose calls teach nothing: in quarantine (by key), or claimed by another image.
+
+    `alerts` are the rows of `netwatch alerts --json`.
+    """
+    keys = set(quarantined)
+    found = {w.identity for w in world.workloads if keys & {w.key, w.identity}}
+    for alert in alerts:
+        if alert.get("detector") == "identity-claimed" and alert.get("state") != "resolved":
+            names = alert.get("workloads")
+            found.update(map(str, names) if isinstance(names, list) else ())
+    return frozenset(found)
+
+
 def without(evidence: Evidence, ids: frozenset[str]) -> tuple[Evidence, tuple[Call, ...]]:
     """The evidence less the calls with these ids, and those calls."""
     kept = tuple(call for call in evidence.calls if call.id not in ids)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 
 from netwatch.model.times import SECOND, rfc3339
 from netwatch.model.workload import Workload
+from netwatch.policy.coverage import Coverage, coverage_of
 from netwatch.policy.evidence import Call, Evidence
 from netwatch.policy.explain import peer_of
 from netwatch.policy.ir import (
@@ -40,7 +40,6 @@ EPHEMERAL_AT_LEAST = 3
 OUTSIDE_AT_LEAST = 8
 """Different addresses outside on one port: a client of the internet, or customers."""
 DAY = 86_400 * SECOND
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _PLACE = Place("learned.yaml", 1, 1)
 
 
@@ -66,20 +65,6 @@ class Proposal:
     def connections(self) -> int:
         """How often it was seen."""
         return sum(call.connections for call in self.evidence)
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """What the evidence is about, and what was not seen: workloads and weekdays by name.
-
-    `score` is the share of workloads times the share of weekdays that were seen.
-    """
-
-    score: float
-    workloads: int
-    unseen: tuple[str, ...]
-    weekdays: tuple[str, ...]
-    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +100,17 @@ def learn(
     *,
     namespaces: frozenset[str] | None = None,
     suspects: frozenset[str] = frozenset(),
+    outcasts: frozenset[str] = frozenset(),
     mode: Mode = Mode.STAGE,
 ) -> Learned:
     """Proposals for the workloads of these namespaces (None: all) from calls that prove something.
 
-    `suspects` are ids of calls under open alerts. Removing any rule denies a call of the evidence.
+    `suspects` are ids of calls under open alerts, `outcasts` identities of workloads that are in
+    quarantine or whose identity is in question. Removing any rule denies a call of the evidence.
     """
     concerned = [call for call in evidence.calls if _concerns(call, namespaces)]
-    kept, aside = sift(concerned, suspects)
+    kept, aside = sift(concerned, suspects, outcasts)
+    mine = [w for w in world.workloads if _is_mine(Party(w), namespaces)]
     naming = Naming(world)
     drafts = _drafts(world, kept, naming, namespaces)
     taken: set[tuple[str, str]] = set()
@@ -141,13 +129,13 @@ def learn(
             isolates_ingress=True,
             isolates_egress=True,
         )
-        mine = [*_proposals(policy, draft, naming)]
-        proposals.extend(mine)
+        found = [*_proposals(policy, draft, naming)]
+        proposals.extend(found)
         policies.append(
             replace(
                 policy,
-                ingress=tuple(p.rule for p in mine if p.ingress),
-                egress=tuple(p.rule for p in mine if not p.ingress),
+                ingress=tuple(p.rule for p in found if p.ingress),
+                egress=tuple(p.rule for p in found if not p.ingress),
             )
         )
     return Learned(
@@ -155,7 +143,7 @@ def learn(
         tuple(proposals),
         tuple(kept),
         tuple(aside),
-        _coverage(world, kept, namespaces),
+        coverage_of(kept, mine, naming),
         sum(p.seen for p in proposals),
         sum(p.allows for p in proposals),
     )
@@ -338,24 +326,3 @@ def _confidence(calls: Sequence[Call], generalised: str | None) -> str:
     if count >= 10 and lasted >= DAY and generalised is None:
         return "high"
     return "medium" if count >= 3 and lasted >= DAY // 24 else "low"
-
-
-def _coverage(world: World, calls: Sequence[Call], namespaces: frozenset[str] | None) -> Coverage:
-    mine = [w for w in world.workloads if _is_mine(Party(w), namespaces)]
-    active = {
-        party.workload.identity
-        for call in calls
-        for party in (call.source, call.destination)
-        if party.workload is not None
-    }
-    days: set[date] = set().union(*(call.days for call in calls))
-    weekdays = {day.weekday() for day in days}
-    unseen = tuple(sorted(w.key for w in mine if w.identity not in active))
-    share = (len(mine) - len(unseen)) / len(mine) if mine else 0.0
-    return Coverage(
-        round(share * len(weekdays) / 7, 3),
-        len(mine),
-        unseen,
-        tuple(name for number, name in enumerate(_WEEKDAYS) if number in weekdays),
-        tuple(name for number, name in enumerate(_WEEKDAYS) if number not in weekdays),
-    )

@@ -26,13 +26,15 @@ class Aside:
     why: str
 
 
-def sift(calls: Sequence[Call], suspects: frozenset[str]) -> tuple[list[Call], list[Aside]]:
+def sift(
+    calls: Sequence[Call], suspects: frozenset[str], outcasts: frozenset[str] = frozenset()
+) -> tuple[list[Call], list[Aside]]:
     """Calls that teach, and the others with the reason why not."""
     scanners = _scanners(calls)
     kept: list[Call] = []
     aside: list[Aside] = []
     for call in calls:
-        why = _why_not(call, suspects)
+        why = _why_not(call, suspects, outcasts)
         if why is None and name_of(call.source) in scanners:
             why = f"{name_of(call.source)} scans: most of its calls were never answered"
         if why is None:
@@ -42,12 +44,16 @@ def sift(calls: Sequence[Call], suspects: frozenset[str]) -> tuple[list[Call], l
     return kept, aside
 
 
-def _why_not(call: Call, suspects: frozenset[str]) -> str | None:
+def _why_not(call: Call, suspects: frozenset[str], outcasts: frozenset[str]) -> str | None:
+    ends = (call.source.workload, call.destination.workload)
+    cast_out = next((w.key for w in ends if w is not None and w.identity in outcasts), None)
     reasons = (
         (call.unclear is not None, call.unclear or ""),
         (call.id in suspects, "it is under an open alert"),
+        (cast_out is not None, f"{cast_out} is in quarantine, or its identity in question"),
         (call.direction == "guessed", "nothing proves who called whom"),
         (call.verdict == "deny", "it was denied"),
+        (call.verdict == "violated", "it broke what its rule demands"),
         (not call.answered, "nobody answered"),
         (call.protocol not in PORTED, f"a rule for {call.protocol} would allow every port"),
         (not call.port, "its port is not known"),

@@ -22,6 +22,7 @@ from netwatch.kernel.namespaces import path_of_pid, socket_inside
 
 pytestmark = pytest.mark.docker
 STARTS = 50
+BLIND = 15  # of them without an agent too: nothing there races
 PORT = 5432
 DB = """\
 apiVersion: netwatch/v1
@@ -119,14 +120,14 @@ def applied(netwatch: Netwatch, text: str) -> None:
 
 
 def test_nobody_leaks_on_a_network_that_fails_closed(db: Engine, netwatch: Netwatch) -> None:
-    """150 calls of 50 containers that may not: without the agent, and once more beside it.
+    """Calls of 50 containers that may not: without the agent, and once more beside it.
 
     Not known, they are dropped; known, they are refused; and an api's calls arrive, all of them.
     """
     applied(netwatch, DB)
     rogues = made(db, "rogue", STARTS)
     with counting(db, "db") as callers:
-        dialled(db, rogues)
+        dialled(db, rogues[:BLIND])
         assert callers == [], "no agent was there"
         netwatch.up()
         dialled(db, rogues)

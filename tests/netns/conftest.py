@@ -23,6 +23,18 @@ SHOP = Path(__file__).parents[2] / "netwatch" / "lab" / "shop.yaml"
 BORN_WITH = {"lo", "tunl0", "gre0", "gretap0", "erspan0", "sit0", "ip6tnl0", "ip_vti0", "ip6gre0"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--part 1/2`: two runs, each apart from the other, share the files between them."""
+    parser.addoption("--part", default="1/1", help="Which part of the files: NUMBER/PARTS.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps every so manieth file, so that the long ones of one subject are spread."""
+    number, parts = map(int, config.getoption("part", default="1/1").split("/"))
+    mine = set(sorted({item.path for item in items})[number - 1 :: parts])
+    items[:] = [item for item in items if item.path in mine]
+
+
 def _reason_not_apart() -> str | None:
     if os.geteuid() != 0:
         return "it needs root"

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from netwatch.api.server import listen_on
 from netwatch.cli import cli
-from netwatch.cli.fleet import EDGE_HEADINGS, Remote, followed
+from netwatch.cli.fleet import EDGE_HEADINGS, Remote
+from netwatch.cli.flows import followed
 from netwatch.model.errors import NetwatchError, Unreachable
 from tests.fakes import TOKEN, FakeController, edge, flows_of, peer, serve, shop, workload
 

@@ -33,8 +33,8 @@ TESTED_IN = {
         "enforce/ipset enforce/sockets"
     ),
     "netns/test_enforce_inside.py": "enforce/indoors",
-    "netns/test_faults.py": "enforce/alarm enforce/upkeep agent/watchman model/repair",
-    "netns/test_reboot.py": "cli/off enforce/gate enforce/reboot enforce/standing enforce/switch",
+    "netns/test_faults.py": "enforce/upkeep agent/watchman",
+    "netns/test_reboot.py": "cli/off enforce/gate enforce/reboot enforce/switch",
     "netns/test_enforce_spoofing.py": "enforce/linklocal enforce/nftables",
     "netns/test_enforce_writers.py": "enforce/iptc_restore enforce/writers",
     "netns/test_lab.py": (
@@ -53,11 +53,11 @@ TESTED_IN = {
     "unit/cli/test_policy.py": "cli/policy_*",
     "unit/cli/test_policy_tools.py": "policy/sarif",
     "unit/cli/test_read.py": "cli/read_*",
-    "unit/controller/test_policies.py": "model/policy_version",
+    "unit/controller/test_policies.py": "model/policy_version controller/policy_documents",
     "unit/controller/test_history.py": "controller/columns controller/ledger controller/statements",
     "unit/controller/test_service.py": "controller/folder controller/records controller/store",
     "unit/detect/test_detectors.py": (
-        "detect/denied detect/plaintext detect/ports detect/silence detect/state"
+        "detect/denied detect/obligation detect/plaintext detect/ports detect/repaired detect/silence detect/state"
     ),
     "unit/dissect/test_conversation.py": "dissect/*",
     "unit/discover/test_lab.py": "discover/source lab/facts",
@@ -78,7 +78,13 @@ TESTED_IN = {
         "policy/network_policy policy/parts policy/segment policy/short policy/writing"
     ),
     "unit/policy/test_evaluate.py": "policy/ir policy/judgement policy/match policy/peers",
-    "unit/policy/test_learn.py": "policy/evidence policy/sifting",
+    "unit/policy/test_importing.py": (
+        "policy/calico_reading policy/calico_selectors policy/calico_tiers policy/cilium_reading "
+        "policy/foreign"
+    ),
+    "property/test_policy_exchange.py": "policy/calico policy/cilium policy/upstream",
+    "unit/policy/test_export.py": "policy/unequal",
+    "unit/policy/test_learn.py": "policy/coverage policy/evidence policy/sifting",
     "unit/policy/test_truth_tables.py": "policy/networks policy/world policy/matrix",
     "unit/policy/test_replay.py": "policy/answers",
     "unit/test_wire.py": "model/*",

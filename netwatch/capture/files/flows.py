@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address
+from itertools import chain
 from socket import inet_ntoa
 from typing import Any
 
@@ -39,7 +40,12 @@ PROTOCOLS = {
     132: "sctp",
     136: "udplite",
 }
-_NAMES = [PROTOCOLS.get(number) or str(number) for number in range(256)]
+_NAMES = np.array([PROTOCOLS.get(number) or str(number) for number in range(256)], dtype=object)
+_SEEN = np.array(["guessed", "seen"], dtype=object)
+_COUNTS = ("packets", "bytes", "payload")
+_WRAPPED = np.uint64(0xFFFFFFFFFFFF)
+# Beyond every port.
+_PORTLESS = 1 << 16
 _PORTED = np.zeros(256, dtype=bool)
 _PORTED[[odd.TCP, odd.UDP, odd.DCCP, odd.SCTP, odd.UDPLITE]] = True
 _NOTHING = Classified()
@@ -81,49 +87,51 @@ def flows(
 def _batch(
     rows: Rows, conversations: Sequence[Conversation | None], paths: Paths
 ) -> Iterator[Flow]:
+    """All that can be said of many rows at once is, column by column."""
     sides, seen = _clients(rows)
+    answers = [_NOTHING if known is None else known.answer for known in conversations]
+    for place, answer in enumerate(answers):
+        if answer.initiator is not None and not seen[place]:
+            known = conversations[place]
+            turned = known is not None and known.turned
+            sides[place], seen[place] = turned ^ (answer.initiator != "client"), True
     number = (rows["meta"] >> 48).astype(np.uint8)
-    wrapped = (rows["meta"] & 0xFFFFFFFFFFFF) != 0
-    columns = (
-        conversations,
-        sides.tolist(),
-        seen.tolist(),
-        zip(_ends(rows, number, "low", 16), _ends(rows, number, "high", 0), strict=True),
-        number.tolist(),
-        zip(rows["first"].tolist(), rows["last"].tolist(), strict=True),
-        *(rows[name].tolist() for name in ("packets", "bytes", "payload", "flags")),
-        np.where(wrapped, rows["meta"], 0).tolist(),
+    ends = _ends(rows, number)
+    every = np.arange(len(rows))
+    client, server = (every, sides), (every, 1 - sides)
+    packets, flags = rows["packets"], rows["flags"].astype(np.int64)
+    kinds = flags[client] | flags[server] << 8
+    kinds |= (packets[client] > 0).astype(np.int64) << 16
+    kinds |= (packets[server] > 0).astype(np.int64) << 17
+    wrapped = (rows["meta"] & _WRAPPED) != 0
+    made: Iterator[Any] = map(
+        _OPEN_FLOW,
+        ends[client].tolist(),
+        ends[server].tolist(),
+        _NAMES[number].tolist(),
+        rows["first"].tolist(),
+        rows["last"].tolist(),
+        *(rows[name][end].tolist() for name in _COUNTS for end in (client, server)),
+        map(_state_of, kinds.tolist()),
+        [answer.application for answer in answers],
+        _SEEN[seen.astype(np.int64)].tolist(),
+        [answer.encryption for answer in answers],
     )
-    for known, side, sure, ends, protocol, times, packets, octets, payload, flags, meta in zip(
-        *columns, strict=True
-    ):
-        answer = _NOTHING
-        if known is not None:
-            answer = known.answer
-            if not sure and answer.initiator is not None:
-                side, sure = int(known.turned ^ (answer.initiator != "client")), True
-        other = 1 - side
-        # By position: with names, making flows takes a third longer.
-        flow = _OPEN_FLOW(
-            ends[side],
-            ends[other],
-            _NAMES[protocol],
-            times[0],
-            times[1],
-            packets[side],
-            packets[other],
-            octets[side],
-            octets[other],
-            payload[side],
-            payload[other],
-            state(flags[side], flags[other], packets[side] > 0, packets[other] > 0),
-            answer.application,
-            "seen" if sure else "guessed",
-            answer.encryption,
-            paths.vlan(meta) if meta else (),
-            paths.tunnel(meta, client_is_low=not side) if meta >> 32 else (),
-        )
+    if wrapped.any():
+        made = _unwrapped(made, np.where(wrapped, rows["meta"], 0).tolist(), sides.tolist(), paths)
+    for flow in made:
         flow.__class__ = Flow
+        yield flow
+
+
+def _unwrapped(
+    made: Iterable[Any], metas: Iterable[int], sides: Iterable[int], paths: Paths
+) -> Iterator[Any]:
+    """The flows, with the tags and tunnels that were around them."""
+    for flow, meta, side in zip(made, metas, sides, strict=True):
+        if meta:
+            flow.vlan = paths.vlan(meta)
+            flow.tunnel = paths.tunnel(meta, client_is_low=not side) if meta >> 32 else ()
         yield flow
 
 
@@ -145,21 +153,36 @@ def _clients(rows: Rows) -> tuple[Ints, npt.NDArray[np.bool_]]:
     return side, seen | opened
 
 
-def _ends(rows: Rows, number: npt.NDArray[np.uint8], name: str, shift: int) -> list[Endpoint]:
-    """The endpoints of one side."""
-    ports = (rows["ports"] >> shift & 0xFFFF).astype(object)
+def _ends(rows: Rows, number: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
+    """The endpoints of each row, low and high; one object for those of a batch that are equal."""
+    ports = np.empty((len(rows), 2), dtype=np.int64)
+    for side, shift in enumerate((16, 0)):
+        ports[:, side] = rows["ports"] >> shift & 0xFFFF
     # Both zero: fragments whose first one was not seen.
-    ports[~_PORTED[number] | (rows["ports"] == 0)] = None
-    packed = rows[f"{name}_1"].astype(">u4").tobytes()
-    texts = [inet_ntoa(packed[at : at + 4]) for at in range(0, len(packed), 4)]
-    six = np.flatnonzero(rows["meta"] >> 56 == 6)
-    halves = (rows[f"{name}_0"][six].tolist(), rows[f"{name}_1"][six].tolist())
-    for place, upper, lower in zip(six.tolist(), *halves, strict=True):
-        texts[place] = _address(upper, lower)
-    ends = [_OPEN_ENDPOINT(*each) for each in zip(texts, ports.tolist(), strict=True)]
-    for end in ends:
+    ports[~_PORTED[number] | (rows["ports"] == 0)] = _PORTLESS
+    ends = np.empty((len(rows), 2), dtype=object)
+    four = rows["meta"] >> 56 == 4
+    low, high = rows["low_1"][four], rows["high_1"][four]
+    words = np.stack([low, high], axis=1).astype(np.int64) << 17 | ports[four]
+    different, place = np.unique(words, return_inverse=True)
+    found = different >> 17
+    texts = map(inet_ntoa, found.astype(">u4").view("V4").tolist())
+    made = np.empty(len(different), dtype=object)
+    made[:] = list(map(_OPEN_ENDPOINT, texts, map(_port, (different & 0x1FFFF).tolist())))
+    ends[four] = made[place.reshape(words.shape)]
+    for side, name in enumerate(("low", "high")):
+        halves = (rows[f"{name}_{half}"][~four].tolist() for half in (0, 1))
+        texts = map(_address, *halves)
+        ends[~four, side] = list(
+            map(_OPEN_ENDPOINT, texts, map(_port, ports[~four, side].tolist()))
+        )
+    for end in chain(made, ends[~four].ravel()):
         end.__class__ = Endpoint
     return ends
+
+
+def _port(number: int) -> int | None:
+    return None if number == _PORTLESS else number
 
 
 @lru_cache(maxsize=8192)
@@ -168,6 +191,10 @@ def _address(upper: int, lower: int) -> str:
 
 
 @lru_cache(maxsize=4096)
+def _state_of(kind: int) -> str:
+    return state(kind & 0xFF, kind >> 8 & 0xFF, bool(kind >> 16 & 1), bool(kind >> 17 & 1))
+
+
 def state(client: int, server: int, client_sent: bool, server_sent: bool) -> str:
     """How a connection went, by the union of the flags that each end sent (RFC 9293).
 

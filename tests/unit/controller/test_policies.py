@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from netwatch import audit
 from netwatch.controller.policies import KEPT, Policies, Signed
 from netwatch.model.errors import InvalidDocument, NetwatchError, UsageError
 from netwatch.model.policy_version import NO_DOCUMENTS, Document, digest_of
@@ -44,11 +45,15 @@ def files(**texts: str) -> list[Document]:
 Open = Callable[[], Policies]
 
 
+def trail(folder: Path) -> audit.Record:
+    return audit.recorder(folder, audit.this_actor({}), lambda: START)
+
+
 @pytest.fixture
 def reopen(tmp_path: Path, clock: Clock) -> Open:
     """The same file, opened anew: what a restart of the controller finds."""
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'state.db'}", poolclass=sa.NullPool)
-    return lambda: Policies(engine, clock=clock, changed=lambda: None)
+    return lambda: Policies(engine, record=trail(tmp_path), clock=clock, changed=lambda: None)
 
 
 @pytest.fixture
@@ -244,7 +249,7 @@ def test_a_version_that_is_not_there(policies: Policies, which: str, code: str) 
 def test_the_oldest_versions_go(tmp_path: Path, clock: Clock) -> None:
     """More than KEPT are not held; what is in force is, and numbers are not used again."""
     memory = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    policies = Policies(memory, clock=clock, changed=lambda: None)
+    policies = Policies(memory, record=trail(tmp_path), clock=clock, changed=lambda: None)
     policies.apply(files(db=segment()), ADA, confirm_s=0)
     with memory.begin() as connection:
         connection.execute(sa.text("update policy_versions set version = :n"), {"n": KEPT})
@@ -255,9 +260,41 @@ def test_the_oldest_versions_go(tmp_path: Path, clock: Clock) -> None:
                 " created, restores, names, documents from policy_versions"
             )
         )
-    policies = Policies(memory, clock=clock, changed=lambda: None)
+    policies = Policies(memory, record=trail(tmp_path), clock=clock, changed=lambda: None)
     policies.apply(files(db=segment(mode="stage")), ADA, confirm_s=60)
     assert [v.version for v in policies.versions()] == [KEPT + 1, KEPT, 3]
     policies.restore("previous", ADA)
     policies.apply(files(db=segment(mode="stage")), ADA, confirm_s=0)
     assert [v.version for v in policies.versions()] == [KEPT + 3, KEPT + 2, KEPT + 1, KEPT]
+
+
+def test_each_decision_stands_in_the_audit_trail(policies: Policies, tmp_path: Path) -> None:
+    """Who, why, and which documents by their hash; going back by itself as well."""
+    first = policies.apply(files(db=segment()), Signed("ada", "orders", "SEC-7"), confirm_s=9)
+    policies.confirm("current")
+    policies.change_mode("1", "db", Mode.STAGE, ADA, confirm_s=0)
+    policies.restore("1", ADA)
+    entries = audit.read(tmp_path, last=10)
+    assert [(entry.action, entry.subject) for entry in entries] == [
+        ("policy-apply", "version 1"),
+        ("policy-confirm", "version 1"),
+        ("policy-mode", "version 2"),
+        ("policy-rollback", "version 3"),
+    ]
+    assert entries[0].details == {
+        "author": "ada",
+        "reason": "orders",
+        "ticket": "SEC-7",
+        "replay": None,
+        "sha256": first.sha256,
+        "confirm_s": 9,
+        "restores": None,
+    }
+    assert audit.verify(tmp_path).broken is None
+
+
+def test_what_can_not_be_audited_is_not_decided(policies: Policies, tmp_path: Path) -> None:
+    (tmp_path / audit.FILE).write_text("{this is no entry\n")
+    with pytest.raises(audit.Damaged):
+        policies.apply(files(db=segment()), ADA, confirm_s=0)
+    assert (policies.versions(), policies.wanted("")) == ((), None)

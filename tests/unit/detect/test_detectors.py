@@ -17,11 +17,13 @@ from netwatch.model.denial import Denial
 from netwatch.model.edge import Edge, Peer
 from netwatch.model.host import HostState
 from netwatch.model.probe import Disagreement
+from netwatch.model.repair import Repair
 from netwatch.model.report import Enforcement
 from netwatch.model.times import SECOND
 from netwatch.model.workload import DocumentedPort, Workload
 
 NOW = 1_700_000_000 * SECOND
+REPAIR = Repair(NOW - SECOND, NOW, ("IPv4: the jump to NW-IN is missing from INPUT",), ("sh",))
 DB = Workload("b", "shop", "db", "netns", ports=(DocumentedPort(5432, "tcp", "image"),))
 WEB_PEER = Peer("workload", "web", "shop", "a")
 DB_PEER = Peer("workload", "db", "shop", "b")
@@ -199,7 +201,7 @@ def test_how_long_is_an_argument() -> None:
 def test_every_finding_says_what_to_do_and_brings_its_proof() -> None:
     ends = "b/x/one", "b/x/two", "198.18.0.2"
     wrong = Disagreement("false-allow", *ends, "tcp", 80, "open", "Segment x/two")
-    host = replace(HOST, enforcement=Enforcement(unproven=(wrong,)))
+    host = replace(HOST, enforcement=Enforcement(unproven=(wrong,), repairs=(REPAIR,)))
     seen = state(replace(EDGE, verdict="violated"), hosts=(host,), denials=(DENIAL,))
     findings = [f for detector in DETECTORS for f in detector(seen, NOW + 3_600 * SECOND)]
     assert len(findings) == len(DETECTORS)

@@ -41,7 +41,8 @@ def test_plan_of_what_is_already_is_empty(seed: int, docker: bool) -> None:
     desired = compile(random_policies(draw, 3), random_world(draw, 4), now=0)
     chains = {(family, "DOCKER-USER"): () for family in FAMILIES} if docker else {}
     actual = desired_state(desired, docker=docker)
-    there = replace(actual, chains={**chains, **actual.chains}, texts={})
+    leads = {key: text for key, text in actual.texts.items() if key[1] == "FORWARD"}
+    there = replace(actual, chains={**chains, **actual.chains}, texts=leads)
     assert plan(desired, there).empty
 
 
@@ -155,11 +156,23 @@ def test_a_docker_host_is_hooked_in_its_own_chain_and_no_longer_in_forward() -> 
     desired = compiled(WEB_TO_API)
     without = desired_state(desired)
     there = Actual(
-        {**without.chains, (4, "DOCKER-USER"): ("",)}, without.sets, guard=without.guard
+        {**without.chains, (4, "DOCKER-USER"): ("",)},
+        without.sets,
+        {(4, "FORWARD"): ("-A FORWARD -j DOCKER-USER",)},
+        guard=without.guard,
     )
     lines = dict(plan(desired, there).rules)[4]
     assert [line[:18] for line in lines if "FORWARD" in line] == ["-D FORWARD -m comm"]
     assert [line[:16] for line in lines if "-USER" in line] == ["-I DOCKER-USER 1"]
+
+
+def test_a_chain_that_nothing_leads_to_is_no_hook() -> None:
+    """What Docker leaves behind when it changes to nftables: a jump there would see no packet."""
+    desired = compiled(WEB_TO_API)
+    there = Actual({(4, "DOCKER-USER"): ("",), (4, "FORWARD"): ()})
+    lines = dict(plan(desired, there).rules)[4]
+    assert [line[:12] for line in lines if "NW-FWD" in line and "-I" in line] == ["-I FORWARD 1"]
+    assert not any("-USER" in line for line in lines)
 
 
 def test_removal_leaves_no_chain_no_jump_and_no_set() -> None:

@@ -11,7 +11,7 @@ import pytest
 from netwatch.model.workload import Label
 from netwatch.policy.document import parse
 from netwatch.policy.evaluate import STAGED, Judge
-from netwatch.policy.evidence import Call, Evidence
+from netwatch.policy.evidence import Call, Evidence, outcasts
 from netwatch.policy.ir import Mode, Party, World
 from netwatch.policy.learn import learn
 from netwatch.policy.lint import lint
@@ -128,6 +128,33 @@ def test_many_addresses_outside_become_the_internet(number: int, peers: int) -> 
     (policy,) = found.policies
     assert len(policy.egress) == peers
     assert all((p.generalised is not None) == (peers == 1) for p in found.proposals)
+
+
+def test_what_was_not_seen_is_told_apart() -> None:
+    """A service, a replica of one that was seen, and a job, which serves nothing."""
+    again = replace(DB, name="db-2", addresses=())
+    job = replace(workload("shop/nightly", "198.18.0.9", app="nightly"), ports=())
+    world = replace(WORLD, workloads=(*WORLD.workloads, again, job))
+    found = _learn(_call(API, DB), world=world, namespaces=frozenset(["shop"]))
+    told = found.coverage
+    assert (told.services, told.replicas, told.jobs) == (
+        ("shop/web",),
+        ("shop/db-2",),
+        ("shop/nightly",),
+    )
+    assert told.unseen == ("shop/db-2", "shop/nightly", "shop/web")
+
+
+def test_a_workload_in_question_teaches_nothing() -> None:
+    """In quarantine, or under an alert that another image took its identity: listed, not lost."""
+    claimed = {"detector": "identity-claimed", "state": "open", "workloads": [API.identity]}
+    for cast_out in (
+        outcasts([], [API.key], WORLD),
+        outcasts([claimed], [], WORLD),
+    ):
+        found = _learn(_call(API, DB), outcasts=cast_out)
+        assert not found.evidence and "shop/api is in quarantine" in found.aside[0].why
+    assert not outcasts([{**claimed, "state": "resolved"}], [], WORLD)
 
 
 def test_coverage_names_who_and_which_days_were_not_seen() -> None:

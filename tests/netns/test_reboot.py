@@ -1,0 +1,153 @@
+"""What comes back after a reboot, what stays away after `netwatch off`, and from which files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.conftest import Said, run_netwatch
+from tests.netns.small_shop import API_FROM_WEB, HOST, LAB, network_policy
+from tests.netns.test_enforce import call
+
+pytestmark = pytest.mark.netns
+
+RUN = Path("/run/netwatch")
+PROGRAM = (sys.executable, "-m", "netwatch")
+
+
+class Estate:
+    """The small shop with a state folder of its own, which alone outlives `reboot`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self._lab, self._policy = folder / "lab.yaml", folder / "policy.yaml"
+        self._lab.write_text(LAB)
+        self.start()
+
+    def start(self) -> None:
+        said = run_netwatch("lab", "up", str(self._lab))
+        assert said.code == 0, said.err
+
+    def reboot(self, *, before_runtime: bool = False) -> Said:
+        """Every namespace and all of /run go; then what the boot does."""
+        self.stop()
+        shutil.rmtree(RUN, ignore_errors=True)
+        self.start()
+        more = ("--before-runtime",) if before_runtime else ()
+        return self.host("host", "restore", "--json", *more)
+
+    def stop(self) -> None:
+        assert run_netwatch("lab", "down").code == 0
+
+    def host(self, *arguments: str, **environment: str) -> Said:
+        told = {"NETWATCH_STATE": str(self.state)} | environment
+        return run_netwatch("lab", "exec", "a", "--", *PROGRAM, *arguments, **told)
+
+    def apply(self, *more: str, text: str = API_FROM_WEB) -> None:
+        self._policy.write_text(text)
+        said = self.host("host", "apply", "--policies", str(self._policy), *more)
+        assert said.code == 0, said.err
+
+    @property
+    def file(self) -> Path:
+        return self.state / "standing" / f"{HOST}.json"
+
+
+def on_host(*command: str) -> str:
+    done = subprocess.run(
+        ["ip", "netns", "exec", HOST, *command], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def estate(tmp_path: Path) -> Iterator[Estate]:
+    made = Estate(tmp_path)
+    yield made
+    made.host("host", "remove", "--release-all")
+    made.stop()
+
+
+def shut_off() -> bool:
+    """Whether rogue is kept from api, and web is not."""
+    return not call("rogue", "api", 80) and call("web", "api", 80)
+
+
+def test_documents_and_quarantine_come_back(estate: Estate) -> None:
+    """F16: from the disk alone; not what waited for its confirmation, nor what was removed."""
+    estate.apply()
+    assert estate.host("quarantine", "rogue").code == 0
+    estate.apply("--confirm", "600", text=network_policy("api", "Ingress", ""))
+    back = estate.reboot()
+    assert (back.code, back.json["documents"], back.json["quarantined"]) == (0, 1, ["lab/rogue"])
+    assert call("web", "api", 80) and not call("web", "rogue", 80)
+    assert estate.host("host", "verify").code == 0
+    assert estate.host("release", "rogue").code == 0
+    assert shut_off()
+    assert estate.host("host", "remove").code == 0
+    assert not estate.file.exists()
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_before_anybody_knows_the_workloads_nothing_passes(estate: Estate, backend: str) -> None:
+    """No identity is inherited by an address; an agent's look opens what it then guards."""
+    estate.apply("--backend", backend)
+    back = estate.reboot(before_runtime=True)
+    assert back.code == 0 and len(back.json["shut"]) == 1
+    assert not call("web", "api", 80) and not call("rogue", "web", 80, family=6)
+    assert not call("web", "api", 53, udp=True)
+    assert estate.host("host", "restore").code == 0
+    assert shut_off() and call("rogue", "web", 80, family=6)
+    assert "NW-GATE" not in on_host(f"iptables-{backend}-save")
+    assert "mangle" not in on_host("nft", "list", "tables")
+
+
+def test_off_takes_all_policies_away_until_on(estate: Estate) -> None:
+    """Not an apply, not a reboot gives them force meanwhile; quarantine stays."""
+    estate.apply()
+    assert estate.host("quarantine", "web").code == 0
+    said = estate.host("off", "--json")
+    assert said.code == 0, said.err
+    assert (said.json["quarantined"], said.json["warnings"]) == (["shop/web"], [])
+    assert call("rogue", "api", 80) and not call("rogue", "web", 80)
+    refused = estate.host("host", "apply", "--policies", str(estate._policy), "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (1, "off")
+    back = estate.reboot()
+    assert (back.json["documents"], back.json["quarantined"]) == (0, ["shop/web"])
+    assert not call("rogue", "web", 80)
+    assert estate.host("off", "--release-all").code == 0
+    assert call("rogue", "web", 80)
+    assert "NW-" not in on_host("iptables-nft-save")
+    assert estate.host("on", "--json").json["documents"] == 1
+    assert shut_off() and call("rogue", "web", 80)
+    lines = [json.loads(line) for line in (estate.state / "audit.jsonl").read_text().splitlines()]
+    assert [line["action"] for line in lines] == ["host.off", "host.off", "host.on"]
+
+
+def test_off_needs_neither_state_folder_nor_runtime(estate: Estate) -> None:
+    """Folder and lists broken, workloads unknown: policies go, quarantine stays in the kernel."""
+    estate.apply()
+    assert estate.host("quarantine", "web").code == 0
+    shutil.rmtree(estate.state)
+    estate.state.write_text("no folder")
+    for name in ("quarantine.*.json", "enforce.*/state.json", "enforce.*/before.json"):
+        for file in RUN.glob(name):
+            file.write_bytes(b"{")
+    os.rename("/run/netwatch/lab/a.json", "/run/netwatch/lab/a.away")
+    try:
+        said = estate.host("off", "--json", NETWATCH_DOCKER_SOCKET="/nowhere")
+    finally:
+        os.rename("/run/netwatch/lab/a.away", "/run/netwatch/lab/a.json")
+    assert said.code == 0, said.err
+    assert said.json["warnings"]
+    assert call("rogue", "api", 80) and not call("rogue", "web", 80)
+    assert estate.host("off", "--release-all").code == 0
+    assert call("rogue", "web", 80)
+    assert "NW-" not in on_host("iptables-nft-save") and not on_host("ipset", "list", "-n")
