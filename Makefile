@@ -54,7 +54,7 @@ fmt:
 	@$(BIN)/ruff check --fix -q netwatch tests; $(BIN)/ruff format -q netwatch tests
 
 unit:
-	@$(BIN)/pytest tests/unit tests/property tests/golden
+	@$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/property tests/golden
 
 # Each part is apart from the machine and from the others, so two may run at once: they mostly wait.
 slow:
@@ -97,3 +97,5 @@ bench: test-ready
 	@$(BIN)/python tests/bench/read.py || true
 	@tests/apart $(BIN)/python tests/bench/capture.py
 	@tests/apart $(BIN)/python tests/bench/apply.py
+	@$(call say,flow history and replay: ten million flows (some minutes))
+	@$(BIN)/python -m tests.bench.history
