@@ -8,7 +8,7 @@ BIN := .venv/bin
 RUN_PACKAGES := python3 python3-venv iptables ipset iproute2 libbpf1 redis-server ca-certificates
 TEST_PACKAGES := docker.io docker-compose busybox-static chromium clang libbpf-dev libc6-dev \
 	gcc podman netavark aardvark-dns debootstrap systemd tcpdump ethtool procps nftables iputils-ping wireguard-go
-BENCH_PACKAGES := iperf3
+BENCH_PACKAGES := iperf3 argus-client argus-server softflowd tshark
 
 say = printf 'netwatch: %s\n' "$(1)" >&2
 # No service is started for being installed (policy-rc.d): tests start their own, apart.
@@ -93,9 +93,13 @@ proof: test-ready
 bench: test-ready
 	@$(call packages,$(BENCH_PACKAGES))
 	@$(call extras,bench,[dev,bench])
-	@$(call say,reading a capture: a million packets against NFStream)
+	@$(call say,reading a capture of a million packets and ClientHellos beside other tools)
 	@$(BIN)/python tests/bench/read.py || true
-	@tests/apart $(BIN)/python tests/bench/capture.py
+	@$(BIN)/python tests/bench/tls.py || true
+	@$(call say,what capturing costs the traffic and the machine)
+	@tests/apart $(BIN)/python tests/bench/capture.py || true
 	@tests/apart $(BIN)/python tests/bench/apply.py
+	@tests/apart $(BIN)/python tests/bench/packets.py
+	@tests/apart $(BIN)/python tests/bench/start.py
 	@$(call say,flow history and replay: ten million flows (some minutes))
 	@$(BIN)/python -m tests.bench.history

@@ -155,16 +155,16 @@ class Replies:
             os.close(self._told)
 
     def _open(self) -> None:
+        code = ctypes.create_string_buffer(program_bytes(PROGRAM))
+        option = struct.pack("HL", len(PROGRAM), ctypes.addressof(code))
         try:
-            link = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            # What comes before the filter is there is looked at like all else, and left out.
+            link = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
+            link.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, option)
         except OSError as error:
             log.error("answers of name servers can not be heard: %s", error.strerror)
             return
-        code = ctypes.create_string_buffer(program_bytes(PROGRAM))
-        option = struct.pack("HL", len(PROGRAM), ctypes.addressof(code))
-        link.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, option)
         link.setblocking(False)
-        link.bind(("", _ALL))
         self._told, self._tell = os.pipe()
         self._link = link
         self._thread = threading.Thread(

@@ -54,7 +54,9 @@ def _held(decision: Decision, flow: Flow) -> str:
     """The verdict, or `violated` where the conversation broke what its rule demands."""
     if not decision.obligations or decision.verdict != "allow":
         return decision.verdict
-    kept = judged(decision.obligations, flow.encryption, strict=decision.strict)
+    spoken = flow.client_payload_bytes > 0 or flow.server_payload_bytes > 0
+    strict = decision.strict and spoken  # of a connection without a byte nothing can be known
+    kept = judged(decision.obligations, flow.encryption, strict=strict)
     return "violated" if kept is Outcome.VIOLATED else "allow"
 
 

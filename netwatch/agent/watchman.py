@@ -186,6 +186,7 @@ class Watchman:
             return
         self._problem = None
         if found is None:
+            self._kept, self._checked = None, 0  # while it does not answer, each time
             return
         self._drift = found.foreign
         if found.foreign:

@@ -315,7 +315,8 @@ static __always_inline int observe(struct __sk_buff *skb, __u32 ifindex)
 	if (!e->first[d])
 		e->first[d] = now;
 	e->last[d] = now;
-	e->ifindex[d] = ifindex;
+	if (e->ifindex[d] != ifindex)
+		e->ifindex[d] = ifindex;
 	if (p->protocol == IPPROTO_TCP && p->part != LATER)
 		follow_tcp(e, p, d, now);
 	copy_payload(skb, &key, e, p, &memory->piece, d, s);

@@ -35,6 +35,23 @@ struct packet {
  * MALFORMED for what can not be understood, or REFUSAL for an ICMP error that answers a packet. */
 enum { IGNORED = 1, MALFORMED = 2, REFUSAL = 3 };
 
+/* Copies `to` from byte `at` of the packet; 0 if it was there. At its `usual` place in the linear
+ * part it is read there: the call costs as much as all that is done with it. Other places need the
+ * call, since without CAP_PERFMON the verifier allows constant offsets only. */
+#define LOAD(skb, at, usual, to)                                                      \
+	({                                                                            \
+		void *from = (void *)(long)(skb)->data + (usual);                     \
+		void *limit = (void *)(long)(skb)->data_end;                          \
+		int failed = 0;                                                       \
+		if ((at) == (usual) && from + sizeof(to) <= limit)                    \
+			__builtin_memcpy(&(to), (typeof(to) *)from, sizeof(to));      \
+		else                                                                  \
+			failed = bpf_skb_load_bytes(skb, at, &(to), sizeof(to));      \
+		failed;                                                               \
+	})
+#define NETWORK ETH_HLEN
+#define TRANSPORT (ETH_HLEN + 20) /* behind IPv4 without options */
+
 #define QUOTE 8 /* bytes of an ICMP error before the packet that it quotes */
 
 static __always_inline int parse_link(struct __sk_buff *skb, struct packet *p, __be16 *type)
@@ -69,7 +86,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	} ip;
 	__u16 fragment;
 
-	if (bpf_skb_load_bytes(skb, p->start, &ip, sizeof(ip)))
+	if (LOAD(skb, p->start, NETWORK, ip))
 		return MALFORMED;
 	p->headers = (ip.version_and_length & 15) * 4;
 	if (ip.version_and_length >> 4 != 4 || p->headers < sizeof(ip))
@@ -99,7 +116,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 		__be32 identification;
 	} extension;
 
-	if (bpf_skb_load_bytes(skb, p->start, &ip, sizeof(ip)))
+	if (LOAD(skb, p->start, NETWORK, ip))
 		return MALFORMED;
 	if (bpf_ntohl(ip.version) >> 28 != 6)
 		return MALFORMED;
@@ -151,7 +168,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 		return 0;
 	switch (p->protocol) {
 	case IPPROTO_TCP:
-		if (bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp)) || tcp.length < 5 << 4)
+		if (LOAD(skb, at, TRANSPORT, tcp) || tcp.length < 5 << 4)
 			return MALFORMED;
 		ports[0] = tcp.source;
 		ports[1] = tcp.destination;
@@ -161,7 +178,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 		break;
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+		if (LOAD(skb, at, TRANSPORT, ports))
 			return MALFORMED;
 		p->headers += p->protocol == IPPROTO_UDP ? 8 : 12;
 		break;

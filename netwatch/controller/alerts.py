@@ -6,12 +6,14 @@ while findings come, and is resolved when none comes; a cause that returns is a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from netwatch.controller.store import Event
 from netwatch.model.errors import NetwatchError
-from netwatch.model.finding import Alert, Finding
-from netwatch.model.times import SECOND
+from netwatch.model.finding import Alert, Finding, alert_as_json
+from netwatch.model.times import SECOND, rfc3339
 
 Cause = tuple[str, str]
 ACTIVE_LIMIT = 5_000
@@ -84,3 +86,9 @@ def with_id(alerts: Iterable[Alert], id: str) -> Alert:
         "`netwatch alerts` lists those that are open",
         code="not-found",
     )
+
+
+def event(type: str, alert: Alert, now: int) -> Event:
+    """What receivers are told of a change."""
+    body = {"type": type, "timestamp": rfc3339(now), "data": alert_as_json(alert)}
+    return Event(alert.id, type, json.dumps(body, separators=(",", ":")), now)

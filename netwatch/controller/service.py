@@ -7,7 +7,6 @@ from any thread. Times are nanoseconds since the epoch by the clock given.
 from __future__ import annotations
 
 import hmac
-import json
 import os
 import random
 import secrets
@@ -33,13 +32,13 @@ from netwatch.detect.silence import is_silent
 from netwatch.graph.external import parse_groups
 from netwatch.model.edge import Edge
 from netwatch.model.errors import InvalidDocument, UsageError
-from netwatch.model.finding import Alert, alert_as_json
+from netwatch.model.finding import Alert
 from netwatch.model.flow import Flow
 from netwatch.model.host import HostState
 from netwatch.model.learned import LearnedName
 from netwatch.model.policy_version import Document
 from netwatch.model.report import Report
-from netwatch.model.times import SECOND, rfc3339
+from netwatch.model.times import SECOND
 from netwatch.model.workload import Workload
 from netwatch.policy.replay import Replay
 from netwatch.settings import Settings
@@ -244,7 +243,7 @@ class Controller:
         with self._changed:
             alert, now = life.with_id(self._active.values(), id), self._clock()
             changed = replace(alert, state="resolved", updated=now, resolved=now)
-            self._save_alerts([changed], [_event("alert.resolved", changed, now)], by=by)
+            self._save_alerts([changed], [life.event("alert.resolved", changed, now)], by=by)
             del self._active[life.cause_of(alert.finding)]
         self._announce()
         return changed
@@ -376,8 +375,8 @@ class Controller:
         findings = [finding for detector in detect.DETECTORS for finding in detector(state, now)]
         with self._changed:
             step = life.step(self._active, findings, now, new_id=_alert_id)
-            events = [_event("alert.opened", alert, now) for alert in step.opened]
-            events += [_event("alert.resolved", alert, now) for alert in step.resolved]
+            events = [life.event("alert.opened", alert, now) for alert in step.opened]
+            events += [life.event("alert.resolved", alert, now) for alert in step.resolved]
             changed = (*step.opened, *step.updated, *step.resolved)
             if changed:
                 self._save_alerts(changed, events)
@@ -391,11 +390,6 @@ class Controller:
     ) -> None:
         dropped = self._store.save_alerts(alerts, events, by=by)
         self._dropped["webhooks-over-limit"] += dropped
-
-
-def _event(type: str, alert: Alert, now: int) -> Event:
-    body = {"type": type, "timestamp": rfc3339(now), "data": alert_as_json(alert)}
-    return Event(alert.id, type, json.dumps(body, separators=(",", ":")), now)
 
 
 def _alert_id() -> str:

@@ -18,6 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from netwatch.controller.records import Delivery, Receiver
+from netwatch.model.errors import NetwatchError
 from netwatch.model.finding import Alert
 from netwatch.model.host import HostState
 from netwatch.model.workload import Workload
@@ -109,6 +110,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
         sa.event.listen(self.engine, "connect", _configure)
+        sa.event.listen(self.engine, "handle_error", _failed, retval=True)
         _schema.create_all(self.engine)
 
     def close(self) -> None:
@@ -311,6 +313,17 @@ class Store:
         if receiver is not None:
             query = query.where(_deliveries.c.receiver == receiver)
         return tuple(_delivery(row) for row in self._read(query.limit(DELIVERIES_SHOWN)))
+
+
+def _failed(context: sa.ExceptionContext) -> BaseException | None:
+    """A disk that is full is told as what it is, and ends nothing."""
+    if not isinstance(context.original_exception, sqlite3.OperationalError):
+        return None
+    return NetwatchError(
+        f"the state can not be written or read: {str(context.original_exception)[:200]}",
+        "is there room on the disk of the state folder?",
+        code="state-failed",
+    )
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -117,20 +117,14 @@ def _guards(mark: str) -> tuple[Chain, ...]:
 
 
 def _judgement(layout: Layout, chain: str) -> tuple[Rule, ...]:
-    """Permitted pairs leave; then doors, ports open to anyone, and who judges the rest."""
+    """Permitted pairs leave; then doors, and who judges the rest."""
     p = layout.prefix
-    deny = Jump(f"{chain}DENY", back=False)
+    deny = layout.deny
     known, closed_out = InSet("nw-known", "src"), InSet(f"{p}iso-out", "src")
     return (
         Rule(Return(), (InSet(f"{p}edge", "src,dst,dst"),)),
         Rule(deny, (InSet(f"{p}pub", "dst,dst"), known)),
         Rule(deny, (InSet(f"{p}pub-out", "dst,dst"), closed_out)),
-        *layout.between,
-        Rule(
-            Return(),
-            (InSet(f"{p}any", "dst,dst"), InSet(f"{p}iso-out", "src", negated=True)),
-        ),
-        *layout.anyone,
         Rule(Jump(f"{chain}PAIR", back=False), (known, InSet("nw-known", "dst"))),
         Rule(Jump(f"{chain}EXT-IN", back=False), (InSet(f"{p}iso-in", "dst"),)),
         Rule(Jump(f"{chain}EXT-OUT", back=False), (closed_out,)),
@@ -138,29 +132,51 @@ def _judgement(layout: Layout, chain: str) -> tuple[Rule, ...]:
 
 
 def _tail(layout: Layout, chain: str) -> tuple[Chain, ...]:
-    p = layout.prefix
-    deny = Jump(f"{chain}DENY", back=False)
+    """What is denied by name goes before what is permitted to all, and after what is exact."""
+    p, deny, blocks = layout.prefix, layout.deny, layout.blocks
+    free = InSet(f"{p}shut-out", "src", negated=True)
+
+    def denied(name: str, directions: str) -> Rule:
+        return Rule(deny, (InSet(f"{p}{name}", directions),))
+
     return (
         Chain(
             f"{chain}PAIR",
             (
-                Rule(deny, (InSet(f"{p}iso-in", "dst"),)),
-                Rule(deny, (InSet(f"{p}iso-out", "src"),)),
+                *blocks["pairs", "exact"],
+                *blocks["pairs", "barred"],
+                denied("bar-in", "dst,dst"),
+                denied("bar-out", "src,dst"),
+                denied("bar", "src,dst,dst"),
+                *blocks["pairs", "wide"],
+                Rule(Return(), (InSet(f"{p}any", "dst,dst"), free)),
+                denied("shut-in", "dst"),
+                denied("shut-out", "src"),
             ),
         ),
         Chain(
             f"{chain}EXT-IN",
             (
                 Rule(Return(), (InSet(f"{p}cidr-in", "dst,dst,src"),)),
-                *layout.inward,
-                Rule(deny),
+                *blocks["in", "exact"],
+                *blocks["in", "barred"],
+                denied("far-in", "dst,dst"),
+                denied("cut-in", "dst,dst,src"),
+                *blocks["in", "wide"],
+                Rule(Return(), (InSet(f"{p}any", "dst,dst"),)),
+                denied("shut-in", "dst"),
             ),
         ),
         Chain(
             f"{chain}EXT-OUT",
             (
                 Rule(Return(), (InSet(f"{p}cidr-out", "src,dst,dst"),)),
-                *layout.outward,
+                *blocks["out", "exact"],
+                *blocks["out", "barred"],
+                denied("far-out", "src,dst"),
+                denied("cut-out", "src,dst,dst"),
+                *blocks["out", "wide"],
+                Rule(Return(), (free,)),
                 Rule(deny),
             ),
         ),

@@ -15,7 +15,8 @@ from netwatch.enforce.chains import enforcing
 from netwatch.enforce.conditions import conditional
 from netwatch.enforce.cordon import cordoned
 from netwatch.enforce.ends import apart, gates, groups, host_addresses, remote_parties, world_of
-from netwatch.enforce.layout import Layout, layout_of
+from netwatch.enforce.laying import layout_of
+from netwatch.enforce.layout import Layout
 from netwatch.enforce.portguard import guard_of
 from netwatch.enforce.reach import Reach, doors_of, reach_of
 from netwatch.enforce.regions import family_of, member
@@ -32,9 +33,18 @@ KINDS = {
     "edge": ("hash:ip,port,ip", "allow"),
     "cidr-in": ("hash:ip,port,net", "allow"),
     "cidr-out": ("hash:ip,port,net", "allow"),
+    "bar": ("hash:ip,port,ip", "bar"),
+    "bar-in": ("hash:ip,port", "bar"),
+    "bar-out": ("hash:ip,port", "bar"),
+    "cut-in": ("hash:ip,port,net", "bar"),
+    "cut-out": ("hash:ip,port,net", "bar"),
+    "far-in": ("hash:ip,port", "bar"),
+    "far-out": ("hash:ip,port", "bar"),
     "any": ("hash:ip,port", "anyone"),
     "iso-in": ("hash:ip", "ingress"),
+    "shut-in": ("hash:ip", "ingress"),
     "iso-out": ("hash:ip", "egress"),
+    "shut-out": ("hash:ip", "egress"),
     "pub": ("hash:ip,port", "ingress"),
     "pub-out": ("hash:ip,port", "ingress"),
 }
@@ -221,18 +231,21 @@ def _facts(
 
 def _wide(firm: _Grade | None, names: dict[str, str]) -> tuple[str, ...]:
     """Edges that no member stands for: every port, or a long range of them."""
+    if firm is None:
+        return ()
     found: set[str] = set()
-    for family, reach in firm.reaches.items() if firm else ():
+    for family, reach in firm.reaches.items():
+        tell = firm.layouts[family].teller()
         for cell in reach.cells:
-            for span in firm.layouts[family].pieces(cell.region)[1] if firm else ():
-                ports = (
-                    "every port" if span is None else f"{span.protocol}/{span.first}-{span.last}"
-                )
+            said = tell(cell.region, cell.base)
+            but = " but some" if said.barred or said.long else ""
+            for span in said.wide:
+                ports = f"{span.protocol}/{span.first}-{span.last}" if span else "every port"
                 found |= {
-                    f"{names.get(source, source)} -> {names.get(destination, destination)} {ports}"
+                    f"{names.get(source, source)} -> {names.get(other, other)} {ports}{but}"
                     for source in cell.source.addresses
-                    for destination in cell.destination.addresses
-                    if source != destination and not apart(source, destination)
+                    for other in cell.destination.addresses
+                    if source != other and not apart(source, other)
                 }
     return tuple(sorted(found))
 
@@ -253,9 +266,5 @@ def _notes(
         notes.append(
             "published ports of isolated workloads admit processes of this host:"
             " docker-proxy calls from the host's address"
-        )
-    if any(layout.inexpressible for layout in layouts):
-        notes.append(
-            "protocols other than TCP, UDP, SCTP and ICMP are denied where a policy excludes ports"
         )
     return tuple(notes)

@@ -21,7 +21,7 @@ from netwatch.enforce.ends import host_addresses
 from netwatch.enforce.linklocal import with_link_local
 from netwatch.enforce.plan import CHAINS, Actual, Plan, plan
 from netwatch.enforce.plan import NOTHING as NO_RULES
-from netwatch.enforce.ruleset import FAMILIES, Ruleset
+from netwatch.enforce.ruleset import FAMILIES, HOOKS, Ruleset
 from netwatch.enforce.sets import NotApplied, restore_sets
 from netwatch.kernel.namespaces import inside
 from netwatch.model.errors import NetwatchError
@@ -39,6 +39,7 @@ class _Before(msgspec.Struct, frozen=True):
 
     tables: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
+    hooks: tuple[str, ...] | None = None
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -283,7 +284,8 @@ def remember_before() -> None:
     place = folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (place / "before.json").exists():
-        before = _Before(tuple(sorted(netlink.nft_tables())), kernel.sysctls())
+        tables, hooks = sorted(netlink.nft_tables()), sorted(netlink.nft_hooks())
+        before = _Before(tuple(tables), kernel.sysctls(), tuple(hooks))
         _write(place / "before.json", msgspec.json.encode(before))
 
 
@@ -382,7 +384,13 @@ def _restore_before(place: Path) -> None:
     for name, value in before.sysctls.items():
         if kernel.sysctls().get(name) not in (None, value):
             kernel.set_sysctl(name, value)
+    made = netlink.nft_hooks() - set(before.hooks) if before.hooks is not None else set()
     for family, title in ((4, "ip filter"), (6, "ip6 filter")):
         made_by_us = title not in before.tables and title in netlink.nft_tables()
         if made_by_us and kernel.is_bare(kernel.saved(kernel.NFT, family)):
             netlink.delete_nft_table(title)
+            continue
+        for hook in HOOKS:  # iptables makes one with the first rule in it, and leaves it behind
+            chain = f"{title} {hook}"
+            if chain in made and f":{hook} ACCEPT" in kernel.saved(kernel.NFT, family):
+                netlink.delete_nft_hook(chain)

@@ -79,6 +79,8 @@ class Batch:
 
         self._rule = iptc.Rule if family == 4 else iptc.Rule6
         kind = iptc.Table if family == 4 else iptc.Table6
+        # Else the library asks every table for chains of a target's name, which makes the tables.
+        kind.existing_table_names.update({name: name == kind.FILTER for name in kind.ALL})
         self.table = kind(kind.FILTER, autocommit=False)
         self._chain = iptc.Chain
 

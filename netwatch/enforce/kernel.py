@@ -149,8 +149,9 @@ def carry_out(plan: Plan, backend: str, *, writer: Writer | None = None) -> None
     writer = writer or writer_of(backend, load().writer)
     try:
         restore_sets(first)
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda each: writer.restore(*each, check_only=True), _tests(plan)))
+        if plan.rules:  # a container's start changes members only, and must be quick
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda each: writer.restore(*each, check_only=True), _tests(plan)))
         for step in rest:
             begun = True
             if step.family is None:

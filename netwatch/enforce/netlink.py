@@ -6,6 +6,7 @@ a length and a type each, padded to four bytes.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -141,6 +142,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (size + 3) & ~3
 
 
+_NOT_ITS_RULES = 0x100  # NLM_F_NONREC: what is not empty stays
 _NFT_FAMILIES = {"ip": 2, "ip6": 10}  # NFPROTO_IPV4, NFPROTO_IPV6
 
 
@@ -154,15 +156,38 @@ def nft_tables() -> frozenset[str]:
     return frozenset(found)
 
 
+def nft_hooks() -> frozenset[str]:
+    """The base chains of these tables, as `family table chain`: "ip filter FORWARD"."""
+    found = set()
+    for text, number in _NFT_FAMILIES.items():
+        for body in dump(NFTABLES << 8 | 4, number):
+            parts = attributes(body)
+            if 4 in parts:  # NFTA_CHAIN_HOOK
+                words = (parts.get(n, b"").rstrip(b"\0").decode(errors="replace") for n in (1, 3))
+                found.add(" ".join((text, *words)))
+    return frozenset(found)
+
+
 def delete_nft_table(title: str) -> None:
     """Delete a table that `nft_tables` named; a table that is gone is no error."""
     text, name = title.split(" ", 1)
-    number = _NFT_FAMILIES[text]
-    body = attribute(1, name.encode() + b"\0")
-    code = send(
-        message(BATCH_BEGIN, 0, 0, resource=NFTABLES),
-        message(NFTABLES << 8 | 2, ACK, number, body),
-        message(BATCH_END, 0, 0, resource=NFTABLES),
-    )
+    code = _delete_nft(2, text, attribute(1, name.encode() + b"\0"))
     if code not in (0, 2):
         raise NetwatchError(f"can not delete the table {title}: {os.strerror(code)}")
+
+
+def delete_nft_hook(title: str) -> None:
+    """Delete a chain that `nft_hooks` named, unless it is gone or has got a rule meanwhile."""
+    text, table, name = title.split(" ", 2)
+    parts = attribute(1, table.encode() + b"\0") + attribute(3, name.encode() + b"\0")
+    code = _delete_nft(5, text, parts, flags=_NOT_ITS_RULES)
+    if code not in (0, 2, errno.EBUSY):
+        raise NetwatchError(f"can not delete the chain {title}: {os.strerror(code)}")
+
+
+def _delete_nft(kind: int, family: str, body: bytes, *, flags: int = 0) -> int:
+    return send(
+        message(BATCH_BEGIN, 0, 0, resource=NFTABLES),
+        message(NFTABLES << 8 | kind, ACK | flags, _NFT_FAMILIES[family], body),
+        message(BATCH_END, 0, 0, resource=NFTABLES),
+    )

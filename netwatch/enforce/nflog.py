@@ -20,7 +20,7 @@ from netwatch.model.probe import PORTS
 
 ULOG, PACKET, CONFIG = 4, 0, 1
 COMMAND, MODE, BUFFER, TIMEOUT, THRESHOLD, FLAGS = 1, 2, 3, 4, 5, 6
-BIND, PF_BIND = 1, 3
+BIND = 1
 COPY_PACKET, NUMBERED = 2, 1
 PAYLOAD, PREFIX, NUMBER = 9, 10, 12
 COPY_RANGE = 96  # an IPv6 header, one extension and the ports
@@ -180,8 +180,7 @@ def listen() -> socket.socket:
     try:
         link.setsockopt(SOL_NETLINK, NO_ENOBUFS, 1)
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        for family in (socket.AF_INET, socket.AF_INET6):
-            _ask(link, [netlink.attribute(COMMAND, bytes([PF_BIND]))], family=family, group=0)
+        # No PF_BIND: rules that name a group need none, and the switch nf_log would stay changed.
         _ask(link, [netlink.attribute(COMMAND, bytes([BIND]))])
         _ask(
             link,

@@ -1,15 +1,17 @@
 """The difference between what should be and what is, and the order in which it is safe to close.
 
 Order matters because no transaction spans sets and rules: no packet may pass that both policies
-deny, and none be lost that both allow. So members that permit come first, and the rules of a
-family keep what permitted before beside what permits now, until ends are closed and then opened.
+deny, and none be lost that both allow. So members that permit come first, then those that deny by
+name: whom they concern and no edge permits, the new policy denies. Then the rules of a family keep
+what they said before beside what they say now, until ends are closed and then opened.
 A port that anyone may call has no source: such permissions come after egress is closed for those
-whom they do not concern, and go before it is opened. What permitted goes last.
+whom they do not concern, and go before it is opened. What permitted by name goes last.
 A plan of what already is has nothing in it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import dropwhile, takewhile
@@ -34,21 +36,19 @@ from netwatch.enforce.ruleset import (
     FAMILIES,
     HOOKS,
     Chain,
-    InSet,
     MemberSet,
-    Return,
-    Rule,
     Ruleset,
 )
 
 CHAINS, SETS = "NW-", "nw-"  # what begins like this is ours
 DOCKER_USER = "DOCKER-USER"
-_BLOCK = "nw-b-"  # sets of ends: a rule that permits and names one depends on the policies
-_FREE = "! --match-set nw-iso-out"  # it permits anyone whose egress is open
+_BLOCK = re.compile(r"--match-set nw-[edb]-")  # sets of ends: such a rule depends on the policies
+_FIRST = (("create", ""), ("add", "allow"), ("add", "bar"), ("add", "block"))
 _MIDDLE = (
-    *(("add", phase) for phase in ("anyone", "ingress", "known", "guard")),
-    *(("del", phase) for phase in ("guard", "known", "ingress", "anyone")),
+    *(("add", phase) for phase in ("egress", "anyone", "ingress", "known", "guard")),
+    *(("del", phase) for phase in ("guard", "known", "ingress", "anyone", "egress")),
 )
+_LAST = (("del", "block"), ("del", "bar"), ("del", "allow"), ("destroy", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,25 +127,16 @@ def plan(desired: Ruleset, actual: Actual) -> Plan:
         lines = tuple(line for key in which for line in changes.get(key, ()))
         return [Step(None, lines)] if lines else []
 
-    permits, shut = (("create", ""), ("add", "allow")), ("add", "egress")
     if actual.fresh:  # nothing denies before the rules are there
         adds = (key for key in _MIDDLE if key[0] == "add")
-        steps = [
-            *sets(*permits, shut, *adds),
-            *rules(3, since=None),
-            *sets(("destroy", "")),
-        ]
+        steps = [*sets(*_FIRST, *adds), *rules(1, since=None), *sets(("destroy", ""))]
     else:
         steps = [
-            *sets(*permits),
+            *sets(*_FIRST),
             *rules(0, since=None),
-            *sets(shut),
-            *rules(1, since=0),
             *sets(*_MIDDLE),
-            *rules(2, since=1),
-            *sets(("del", "egress")),
-            *rules(3, since=2),
-            *sets(("del", "allow"), ("destroy", "")),
+            *rules(1, since=0),
+            *sets(*_LAST),
         ]
     guard = guard_change(desired.guard, actual.guard, drift)
     return Plan(tuple(steps), tuple(drift), guard)
@@ -153,10 +144,9 @@ def plan(desired: Ruleset, actual: Actual) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Stages:
-    """One family's chains that change, in up to four stages, and what else its restore says.
+    """One family's chains that change, in up to two stages, and what else its restore says.
 
-    Each stage is atomic. 0: what permitted and what permits. 1: also what permits anyone. 2: no
-    longer what permitted anyone. 3: as it should be.
+    Each stage is atomic. 0: what was said of ends and what is said. 1: as it should be.
     """
 
     family: int
@@ -205,25 +195,17 @@ def _versions(
     chain: Chain, family: int, marks: tuple[str, ...], old: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, ...], ...]:
     """The lines of a chain in each stage; `old`: the (mark, text) of the rules that it has."""
-    there = {name for name, _ in old}
-    late = {
-        name
-        for name, rule in zip(marks, chain.rules, strict=True)
-        if name not in there and _opens_to_anyone(rule)
-    }
-    lines = tuple(zip(marks, chain_lines(chain, family), strict=True))
-    early = tuple(line for line in lines if line[0] not in late)
     kept = _kept(old, frozenset(marks))
-    named = {name: tuple(t for t in texts if _FREE not in t) for name, texts in kept.items()}
+    lines = tuple(zip(marks, chain_lines(chain, family), strict=True))
     return tuple(
-        tuple(text for name, line in part for text in (*beside.get(name, ()), line))
+        tuple(text for name, line in lines for text in (*beside.get(name, ()), line))
         + beside.get("", ())
-        for part, beside in ((early, kept), (lines, kept), (lines, named), (lines, {}))
+        for beside in (kept, {})
     )
 
 
 def _kept(old: tuple[tuple[str, str], ...], marks: frozenset[str]) -> dict[str, tuple[str, ...]]:
-    """What permitted and is no longer wanted, by the mark of the wanted rule that follows ("")."""
+    """What was said of ends and no longer is, by the mark of the wanted rule that follows ("")."""
     found: dict[str, tuple[str, ...]] = {}
     waiting: list[str] = []
     for name, text in (*old, ("", "")):
@@ -231,15 +213,9 @@ def _kept(old: tuple[tuple[str, str], ...], marks: frozenset[str]) -> dict[str, 
             if waiting:
                 found[name] = tuple(waiting)
             waiting = []
-        elif name and f"--match-set {_BLOCK}" in text and text.endswith("-j RETURN"):
+        elif name and _BLOCK.search(text):
             waiting.append(text)
     return found
-
-
-def _opens_to_anyone(rule: Rule) -> bool:
-    sets = [match for match in rule.matches if isinstance(match, InSet)]
-    named = any(match.name.startswith(_BLOCK) for match in sets)
-    return named and isinstance(rule.target, Return) and any(match.negated for match in sets)
 
 
 def _jump_lines(actual: Actual, family: int, drift: list[str], *, wanted: bool) -> list[str]:
@@ -270,11 +246,8 @@ def _jump_lines(actual: Actual, family: int, drift: list[str], *, wanted: bool) 
 
 def _docker_first(actual: Actual, family: int) -> bool:
     """Whether FORWARD asks DOCKER-USER before anything else: an ACCEPT before it asks nobody."""
-    texts = actual.texts.get((family, "FORWARD"))
-    if texts is None:  # nobody looked
-        return True
     ours = mark("FORWARD", HOOKS["FORWARD"])
-    others = [text for text in texts if ours not in text]
+    others = [text for text in actual.texts.get((family, "FORWARD"), ()) if ours not in text]
     return bool(others) and others[0].endswith(f" -j {DOCKER_USER}") and others[0].count(" -") == 1
 
 
@@ -302,7 +275,9 @@ def _set_changes(
         _tell(each, members, drift, known=bool(kind))
         for verb, more in (("add", each.members - members), ("del", members - each.members)):
             lines = [member_line(verb, each.title, member) for member in sorted(more)]
-            found.setdefault((verb, each.phase), []).extend(lines)
+            # no rule asks for a set that is new: who is known may be told before ends are closed
+            phase = "allow" if each.phase == "known" and not kind else each.phase
+            found.setdefault((verb, phase), []).extend(lines)
     titles = {each.title for each in desired.sets}
     gone = sorted(name for name in actual.sets if name.startswith(SETS) and name not in titles)
     drift += [f"the set {name} should not be there" for name in gone]

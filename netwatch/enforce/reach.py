@@ -1,7 +1,9 @@
 """Who may reach whom through this host: the answers of all sides, group by group.
 
-An end counts as closed in a direction only if something is really denied there. An end that every
-document opens to everybody is the same as one that nobody isolates, and costs no member.
+An end counts as closed in a direction only if something is really denied there, and as shut only
+if somebody is denied protocols that no document names. An end that every document opens to
+everybody is the same as one that nobody isolates, and costs no member; one that only keeps some
+ports to itself needs no rule.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from netwatch.enforce.ends import Gate, Group
-from netwatch.enforce.regions import Region, Span, both, less, uncovered, united
+from netwatch.enforce.regions import Region, Span, both, less, united
 from netwatch.enforce.sides import Sides
+from netwatch.enforce.told import is_default, is_narrow
 from netwatch.model.workload import Workload
 from netwatch.policy.ir import Party
 from netwatch.policy.judgement import Direction
@@ -19,21 +22,27 @@ from netwatch.policy.judgement import Direction
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`source` may call `destination` on `region`; one of the two is closed and on this host."""
+    """`source` may call `destination` on `region`; one of the two is closed and on this host.
+
+    `base` is what the two could call each other on without any rule for this pair."""
 
     source: Group
     destination: Group
     region: Region
+    base: Region
 
 
 @dataclass(frozen=True, slots=True)
 class Outward:
-    """`group` and the networks beyond: `networks` may call it (or be called) on `region`."""
+    """`group` and the networks beyond: `networks` may call it (or be called) on `region`.
+
+    `base` as with a Cell."""
 
     direction: Direction
     group: Group
     region: Region
     networks: tuple[str, ...]
+    base: Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,10 @@ class Reach:
     local: tuple[Group, ...]
     closed_in: tuple[Group, ...]
     closed_out: tuple[Group, ...]
+    shut_in: tuple[Group, ...]
+    shut_out: tuple[Group, ...]
     anyone: tuple[tuple[Group, Region], ...]
+    """Narrow spans that everybody may call, of those that are shut."""
     cells: tuple[Cell, ...]
     outward: tuple[Outward, ...]
     doors: tuple[Door, ...]
@@ -69,10 +81,12 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """One direction of one group: whether anything is denied, and what everybody may."""
+    """One direction of one group: whether anything is denied, whether all is unless permitted,
+    and what everybody may: everything, or narrow spans of what is shut."""
 
     closed: bool
-    anyone: Region
+    shut: bool
+    base: Region
     outside: tuple[tuple[Region, tuple[str, ...]], ...]
 
 
@@ -90,30 +104,29 @@ def reach_of(
     outward = {g.name: _open(sides, Direction.EGRESS, g, known) for g in local}
     closed_in = {name for name, state in inward.items() if state.closed}
     closed_out = {name for name, state in outward.items() if state.closed}
-    cells: list[Cell] = []
-    for source in known:
-        for destination in known:
-            if source.name in closed_out or destination.name in closed_in:
-                region = sides.pair(source.party, destination.party, family)
-                if source.name not in closed_out:
-                    anyone = inward[destination.name].anyone
-                    region = uncovered(region, anyone, whole=sides.everything(family))
-                cells.append(Cell(source, destination, region))
+    cells = [
+        _cell(sides, source, destination, inward, outward)
+        for source in known
+        for destination in known
+        if source.name in closed_out or destination.name in closed_in
+    ]
     granular: list[tuple[str, str]] = []
     for gate in gates:
         if gate.family == family:
-            cells += _through_gate(sides, gate, local, closed_in, closed_out)
+            cells += _through_gate(sides, gate, local, inward, outward)
             granular += _granular(sides, gate, local, closed_in, closed_out)
     return Reach(
         family,
         tuple(local),
         tuple(g for g in local if g.name in closed_in),
         tuple(g for g in local if g.name in closed_out),
-        tuple((g, inward[g.name].anyone) for g in local if g.name in closed_in),
-        tuple(cell for cell in cells if cell.region),
+        tuple(g for g in local if inward[g.name].shut),
+        tuple(g for g in local if outward[g.name].shut),
+        tuple((g, inward[g.name].base) for g in local if inward[g.name].shut),
+        tuple(cells),
         (
-            *_beyond(sides, Direction.INGRESS, [g for g in local if g.name in closed_in], inward),
-            *_beyond(sides, Direction.EGRESS, [g for g in local if g.name in closed_out], outward),
+            *_beyond(Direction.INGRESS, local, inward),
+            *_beyond(Direction.EGRESS, local, outward),
         ),
         tuple(door for door in doors if (":" in door.address) == (family == 6)),
         tuple(door for gate in gates if gate.family == family for door in far_doors(sides, gate)),
@@ -126,44 +139,67 @@ def _open(sides: Sides, direction: Direction, group: Group, known: Iterable[Grou
     everything = sides.everything(group.family)
     assert group.party.workload is not None
     if sides.words(direction, group.party.workload) is None:
-        return _Open(False, everything, ())
+        return _Open(False, False, everything, ())
     outside = tuple(sides.outside(direction, group.party, group.family))
     anyone = everything
     for region, _ in outside:
         anyone = both(anyone, region)
     for peer in known:
         anyone = both(anyone, sides.side(direction, group.party, peer.party, group.family))
-    return _Open(anyone != everything, anyone, outside)
+    if is_default(anyone):
+        return _Open(anyone != everything, False, everything, outside)
+    # who leaves has no set of ports for everybody: both ends must permit
+    few = filter(is_narrow, anyone) if direction is Direction.INGRESS else ()
+    return _Open(True, True, tuple(few), outside)
+
+
+def _cell(
+    sides: Sides,
+    source: Group,
+    destination: Group,
+    inward: dict[str, _Open],
+    outward: dict[str, _Open],
+) -> Cell:
+    family, everything = source.family, sides.everything(source.family)
+    region = sides.pair(source.party, destination.party, family)
+    if source.name in outward and outward[source.name].shut:
+        return Cell(source, destination, region, ())
+    base = inward[destination.name].base if destination.name in inward else everything
+    if base == everything and not is_default(region):
+        # the other host's end denies it, and will: here is only said what this end denies
+        if source.local:
+            region = sides.side(Direction.EGRESS, source.party, destination.party, family)
+        else:
+            region = sides.side(Direction.INGRESS, destination.party, source.party, family)
+    return Cell(source, destination, region, base)
 
 
 def _beyond(
-    sides: Sides, direction: Direction, closed: Iterable[Group], states: dict[str, _Open]
+    direction: Direction, local: Iterable[Group], states: dict[str, _Open]
 ) -> Iterable[Outward]:
-    for group in closed:
+    for group in local:
         state = states[group.name]
-        spared = state.anyone if direction is Direction.INGRESS else ()
-        for region, networks in state.outside:
-            if left := uncovered(region, spared, whole=sides.everything(group.family)):
-                yield Outward(direction, group, left, networks)
+        for region, networks in state.outside if state.closed else ():
+            yield Outward(direction, group, region, networks, state.base)
 
 
 def _through_gate(
     sides: Sides,
     gate: Gate,
     local: Iterable[Group],
-    closed_in: set[str],
-    closed_out: set[str],
+    inward: dict[str, _Open],
+    outward: dict[str, _Open],
 ) -> Iterable[Cell]:
     """Edges with a host that hides its workloads: its address stands for all of them."""
     party = Party(address=gate.address)
     face = Group(f"gate {gate.address}", gate.family, party, (gate.address,), local=False)
     for group in local:
-        if group.name in closed_in:
+        if inward[group.name].closed:
             region = sides.side(Direction.INGRESS, group.party, party, gate.family)
             for workload in gate.workloads:
                 region = united(region, sides.pair(_of(workload), group.party, gate.family))
-            yield Cell(face, group, region)
-        if group.name in closed_out:
+            yield Cell(face, group, region, inward[group.name].base)
+        if outward[group.name].closed:
             region = sides.side(Direction.EGRESS, group.party, party, gate.family)
             for workload in gate.workloads:
                 permitted = sides.pair(group.party, _of(workload), gate.family)
@@ -171,7 +207,7 @@ def _through_gate(
                     region = less(region, (door.span,))
                     if opens(permitted, door):
                         region = united(region, (door.span,))
-            yield Cell(group, face, region)
+            yield Cell(group, face, region, outward[group.name].base)
 
 
 def _granular(

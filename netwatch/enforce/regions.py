@@ -7,7 +7,7 @@ own Judge instead of a second reading of what policies mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -20,7 +20,7 @@ from ipaddress import (
 from typing import NamedTuple
 
 PORTED = ("tcp", "udp", "sctp")
-OTHER = "esp"  # stands for every protocol that no document names
+OTHER = "other"  # stands for every protocol that no document names
 LAST_PORT = 65535
 
 
@@ -40,26 +40,20 @@ def full(protocols: Iterable[str]) -> Region:
     return tuple(Span(protocol, 0, LAST_PORT) for protocol in sorted(protocols))
 
 
-def where(
-    allows: Callable[[str, int], bool], protocols: Iterable[str], borders: Iterable[int]
-) -> Region:
-    """The region that `allows`, which changes only at `borders` (first ports of pieces)."""
+def pieces(protocols: Iterable[str], borders: Iterable[int]) -> Iterable[Span]:
+    """All ports of all protocols, cut at `borders` (first ports of pieces)."""
     starts = sorted({0, *(border for border in borders if 0 < border <= LAST_PORT)})
-    spans: list[Span] = []
     for protocol in sorted(protocols):
-        pieces = starts if protocol in PORTED else [0]
-        ends = [start - 1 for start in pieces[1:]] + [LAST_PORT]
-        for first, last in zip(pieces, ends, strict=True):
-            if allows(protocol, first):
-                spans.append(Span(protocol, first, last))
-    return _joined(spans)
+        firsts = starts if protocol in PORTED else [0]
+        for first, following in zip(firsts, [*firsts[1:], LAST_PORT + 1], strict=True):
+            yield Span(protocol, first, following - 1)
 
 
 def both(one: Region, other: Region) -> Region:
     """What lies in both regions."""
     if one == other:
         return one
-    return _joined(
+    return joined(
         Span(a.protocol, max(a.first, b.first), min(a.last, b.last))
         for a in one
         for b in other
@@ -69,7 +63,7 @@ def both(one: Region, other: Region) -> Region:
 
 def united(one: Region, other: Region) -> Region:
     """What lies in either region."""
-    return _joined((*one, *other))
+    return joined((*one, *other))
 
 
 def less(one: Region, other: Region) -> Region:
@@ -77,15 +71,7 @@ def less(one: Region, other: Region) -> Region:
     left = list(one)
     for hole in other:
         left = [piece for span in left for piece in _cut(span, hole)]
-    return _joined(left)
-
-
-def uncovered(one: Region, other: Region, *, whole: Region) -> Region:
-    """The spans of the first region that the second does not cover, uncut: both may overlap.
-
-    `whole` stays whole: a rule for everything costs less than one for each piece around a hole.
-    """
-    return one if one == whole else tuple(span for span in one if less((span,), other))
+    return joined(left)
 
 
 def _cut(span: Span, hole: Span) -> list[Span]:
@@ -96,14 +82,15 @@ def _cut(span: Span, hole: Span) -> list[Span]:
     return [piece for piece in (below, above) if piece.first <= piece.last]
 
 
-def _joined(spans: Iterable[Span]) -> Region:
-    joined: list[Span] = []
+def joined(spans: Iterable[Span]) -> Region:
+    """The fewest spans with the same ports."""
+    found: list[Span] = []
     for span in sorted(spans):
-        if joined and joined[-1].protocol == span.protocol and joined[-1].last + 1 >= span.first:
-            joined[-1] = Span(span.protocol, joined[-1].first, max(joined[-1].last, span.last))
+        if found and found[-1].protocol == span.protocol and found[-1].last + 1 >= span.first:
+            found[-1] = Span(span.protocol, found[-1].first, max(found[-1].last, span.last))
         else:
-            joined.append(span)
-    return tuple(joined)
+            found.append(span)
+    return tuple(found)
 
 
 def family_of(address: str) -> int:

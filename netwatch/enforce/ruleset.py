@@ -143,7 +143,8 @@ class Chain:
 class MemberSet:
     """An ipset: `name` without and `title` with the family's digit.
 
-    `phase` orders its changes (see `plan`): allow, known, egress, anyone, ingress, guard.
+    `phase` orders its changes (see `plan`): allow, bar, block, egress, anyone, ingress, known,
+    guard.
     """
 
     name: str

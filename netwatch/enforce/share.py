@@ -31,7 +31,11 @@ _CAGED = {
     "NW-IN": (Rule(Return(), (Through("in", "lo"),)), Rule(Jump(TO, back=False))),
     "NW-OUT": (Rule(Return(), (Through("out", "lo"),)), Rule(Jump(FROM, back=False))),
 }
-_OWN = ("edge", "cidr-in", "cidr-out", "any", "iso-in", "iso-out")
+_OWN = (
+    *("edge", "cidr-in", "cidr-out", "bar", "bar-in", "bar-out", "cut-in", "cut-out"),
+    *("far-in", "far-out", "any", "iso-in", "iso-out", "shut-in", "shut-out"),
+)
+_BLOCKS = tuple(f"{prefix}{letter}-" for prefix in ("nw-", "nw-s-") for letter in "edb")
 
 
 def hidden_from_host(workload: Workload, snapshot: Snapshot, *, bridges_seen: bool) -> bool:
@@ -103,6 +107,6 @@ def _concerns(rule: Rule, family: int, sets: Mapping[str, MemberSet], own: froze
     ends = [
         sets[f"{match.name}{family}"].members
         for match in rule.matches
-        if isinstance(match, InSet) and match.name.startswith(("nw-b-", "nw-s-b-"))
+        if isinstance(match, InSet) and match.name.startswith(_BLOCKS)
     ]
-    return not ends or any(not own.isdisjoint(members) for members in ends)
+    return not ends or any(_ends(member)[0] in own for members in ends for member in members)

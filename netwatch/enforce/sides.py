@@ -1,8 +1,7 @@
 """One direction at a time: which ports one end lets in, or out, towards a peer.
 
 Both ends must permit, so a pair is the intersection of two sides. A side is asked of the policies'
-own Judge, once for each piece on which the answer can not change: the meaning of policies stays
-in one place.
+own Judge, once for all ports that the same rules name: the meaning of policies stays in one place.
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ from netwatch.enforce.regions import (
     OTHER,
     PORTED,
     Region,
+    Span,
     address,
     both,
     full,
+    joined,
     networks_of,
+    pieces,
     ranges,
-    where,
 )
 from netwatch.model.workload import Workload
 from netwatch.policy.evaluate import Judge
@@ -34,7 +35,7 @@ from netwatch.policy.ir import (
     World,
 )
 from netwatch.policy.judgement import Direction
-from netwatch.policy.match import governs, port_numbers
+from netwatch.policy.match import governs, port_matches, port_numbers
 from netwatch.policy.networks import internet
 
 
@@ -68,6 +69,11 @@ class Sides:
         )
         self._spoken: dict[tuple[Direction, tuple[int, ...]], _Words] = {}
         self._words: dict[tuple[Direction, str], _Words | None] = {}
+        self._parts: dict[object, _Parts] = {}
+        self._answers: dict[object, tuple[Region, Party, Party]] = {}
+        self._pairs: dict[tuple[Region, Region], Region] = {}
+        self._outer: dict[object, list[tuple[tuple[int, int], Party]]] = {}
+        self._networks: dict[object, tuple[str, ...]] = {}
 
     def everything(self, family: int) -> Region:
         """The region of an end that nothing isolates."""
@@ -95,15 +101,38 @@ class Sides:
         words = self.words(direction, own.workload) if own.workload else None
         if words is None:
             return self._full[family]
-        target = own.workload if direction is Direction.INGRESS else peer.workload
+        key = (direction, id(own), id(peer), family)
+        known = self._answers.get(key)
+        if known is None:
+            target = own.workload if direction is Direction.INGRESS else peer.workload
 
-        def allows(protocol: str, port: int) -> bool:
-            number = port if protocol in PORTED else None
-            judged = self.judge.side(direction, own, peer, protocol, number, now=self.now)
-            return judged.permits
+            parts = self._parts_of(words, target, family)
+            said = tuple(
+                self.judge.side(direction, own, peer, protocol, port, now=self.now).permits
+                for protocol, port in parts.asked
+            )
+            region = parts.regions.get(said)
+            if region is None:
+                region = parts.regions[said] = parts.region(said)
+            known = self._answers[key] = region, own, peer  # kept, so that no id comes again
+        return known[0]
 
-        borders = _borders(words.ports, target)
-        return where(allows, self._protocols[family], borders)
+    def _parts_of(self, words: _Words, target: Workload | None, family: int) -> _Parts:
+        """All ports of all protocols, in parts that no rule tells apart at this destination."""
+        named = tuple(port_numbers(port, target) for port in words.named)
+        key = (id(words), named, family)
+        known = self._parts.get(key)
+        if known is None:
+            parts: dict[tuple[bool, ...], list[Span]] = {}
+            for piece in pieces(self._protocols[family], _borders(words.ports, target)):
+                number = piece.first if piece.protocol in PORTED else None
+                told = tuple(
+                    port_matches(port, piece.protocol, number, destination=target)
+                    for port in words.ports
+                )
+                parts.setdefault(told, []).append(piece)
+            known = self._parts[key] = _Parts.of(parts.values())
+        return known
 
     def outside(
         self, direction: Direction, own: Party, family: int
@@ -113,20 +142,58 @@ class Sides:
         words = self.words(direction, own.workload)
         if words is None:
             return [(self._full[family], networks_of(ranges((), family), family))]
-        named = (*words.networks, *(self._internet if words.internet else ()))
+        key = (id(words), family)
+        if key not in self._outer:
+            named = (*words.networks, *(self._internet if words.internet else ()))
+            self._outer[key] = [
+                (piece, Party(address=address(piece[0], family)))
+                for piece in ranges(named, family)
+            ]
         by_region: dict[Region, list[tuple[int, int]]] = {}
-        for first, last in ranges(named, family):
-            peer = Party(address=address(first, family))
+        for piece, peer in self._outer[key]:
             region = self.side(direction, own, peer, family)
-            by_region.setdefault(region, []).append((first, last))
-        return [(region, networks_of(pieces, family)) for region, pieces in by_region.items()]
+            by_region.setdefault(region, []).append(piece)
+        return [(region, self._covering(found, family)) for region, found in by_region.items()]
+
+    def _covering(self, found: list[tuple[int, int]], family: int) -> tuple[str, ...]:
+        key = (tuple(found), family)
+        if key not in self._networks:
+            self._networks[key] = networks_of(found, family)
+        return self._networks[key]
 
     def pair(self, source: Party, destination: Party, family: int) -> Region:
         """The ports that both ends permit."""
         inward = self.side(Direction.INGRESS, destination, source, family)
         if not inward:
             return inward
-        return both(inward, self.side(Direction.EGRESS, source, destination, family))
+        outward = self.side(Direction.EGRESS, source, destination, family)
+        key = (inward, outward)
+        if key not in self._pairs:
+            self._pairs[key] = both(inward, outward)
+        return self._pairs[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Parts of all ports, each with one question that answers for all of it."""
+
+    spans: tuple[Region, ...]
+    asked: tuple[tuple[str, int | None], ...]
+    regions: dict[tuple[bool, ...], Region]
+
+    @classmethod
+    def of(cls, parts: Iterable[Iterable[Span]]) -> _Parts:
+        spans = tuple(map(tuple, parts))
+        asked = tuple(
+            (part[0].protocol, part[0].first if part[0].protocol in PORTED else None)
+            for part in spans
+        )
+        return cls(spans, asked, {})
+
+    def region(self, said: Iterable[bool]) -> Region:
+        """What these answers permit."""
+        chosen = zip(self.spans, said, strict=True)
+        return joined(span for part, permitted in chosen if permitted for span in part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +201,7 @@ class _Words:
     """What the rules of one direction name, and so where an answer may change."""
 
     ports: tuple[PortSpec, ...]
+    named: tuple[PortSpec, ...]
     networks: tuple[str, ...]
     internet: bool
 
@@ -142,7 +210,8 @@ class _Words:
         rules = [rule for policy in policies for rule in _rules(policy, direction) or ()]
         ports = dict.fromkeys(port for rule in rules for port in rule.ports)
         internet = any(isinstance(p, InternetPeer) for rule in rules for p in rule.peers)
-        return cls(tuple(ports), networks_named(rules, world), internet)
+        named = tuple(port for port in ports if port.name is not None)
+        return cls(tuple(ports), named, networks_named(rules, world), internet)
 
 
 def _rules(policy: Policy, direction: Direction) -> tuple[Rule, ...] | None:

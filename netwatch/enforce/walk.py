@@ -7,7 +7,6 @@ Used to tell which live sessions a change forbids, and by tests to hold the comp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 
 from netwatch.enforce.regions import PORTED, family_of
 from netwatch.enforce.ruleset import (
@@ -27,6 +26,7 @@ from netwatch.enforce.ruleset import (
     State,
     Through,
 )
+from netwatch.policy.networks import span
 
 PASS, DENY = "pass", "deny"
 
@@ -114,6 +114,12 @@ class Walker:
 
 def _covers(member: list[str], values: list[str]) -> bool:
     return all(
-        ip_address(value) in ip_network(part) if "/" in part else part == value
+        _within(value, part) if "/" in part else part == value
         for part, value in zip(member, values, strict=True)
     )
+
+
+def _within(address: str, network: str) -> bool:
+    family, number, _ = span(address)
+    kind, first, last = span(network)
+    return family == kind and first <= number <= last

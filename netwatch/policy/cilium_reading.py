@@ -133,19 +133,19 @@ class _Reader:
             if found is None:
                 peers = []
                 break
-            peers.append(found)
+            peers.extend(found)
         else:
             if given and not peers:
                 return
         yield Rule(node.place, tuple(peers), ports, Action.DENY if denies else Action.ALLOW)
 
-    def _peer(self, node: Node, what: str, *, denies: bool) -> PeerSpec | None:
-        """One peer; None is everybody."""
+    def _peer(self, node: Node, what: str, *, denies: bool) -> tuple[PeerSpec, ...] | None:
+        """One peer, or none where it is nobody; None is everybody."""
         if what == "Endpoints":
             space, workloads = self._split(node, "the peer")
             if space is None and self._named.namespace is None:
                 space = EVERYTHING
-            return WorkloadPeer(workloads, space)
+            return (WorkloadPeer(workloads, space),)
         if what == "CIDR":
             return self._outside(fields.network_peer(node, None, strict=False))
         if what == "CIDRSet":
@@ -158,10 +158,10 @@ class _Reader:
                 fields.network_peer(block["cidr"], block.get("except"), strict=False)
             )
         if what == "FQDNs":
-            return _name(node, denies=denies)
+            return (_name(node, denies=denies),)
         return _entity(node)
 
-    def _outside(self, peer: NetworkPeer) -> NetworkPeer:
+    def _outside(self, peer: NetworkPeer) -> tuple[NetworkPeer, ...]:
         """Without the workloads' addresses, and without those exceptions that these are in."""
         outer = ip_network(peer.cidr)
         inside = [
@@ -171,12 +171,14 @@ class _Reader:
             if ip_address(address) in outer
         ]
         if not inside:
-            return peer
+            return (peer,)
         taken = [*map(ip_network, peer.excepts), *inside]
         v4 = [part for part in taken if part.version == 4]
         v6 = [part for part in taken if part.version == 6]
         kept = (*collapse_addresses(v4), *collapse_addresses(v6))
-        return NetworkPeer(peer.cidr, tuple(map(str, kept)))
+        if outer in kept:
+            return ()
+        return (NetworkPeer(peer.cidr, tuple(map(str, kept))),)
 
     def _split(self, node: Node, what: str) -> tuple[Selector | None, Selector]:
         """What is said of the namespace, None if nothing, and of the workload."""
@@ -216,10 +218,10 @@ def _name(node: Node, *, denies: bool) -> NamePeer:
     return NamePeer(text.lower().rstrip("."))
 
 
-def _entity(node: Node) -> HostPeer | None:
+def _entity(node: Node) -> tuple[HostPeer] | None:
     word = fields.string(node, "an entity", "all")
     if word in ("all", "host"):
-        return None if word == "all" else HostPeer()
+        return None if word == "all" else (HostPeer(),)
     hint = "write fromEndpoints, with io.kubernetes.pod.namespace for those of another namespace"
     if word.startswith("world"):
         hint = "write CIDR 0.0.0.0/0; a Segment's `internet` leaves private networks out"

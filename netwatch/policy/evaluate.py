@@ -150,6 +150,12 @@ class Judge:
         """Whether a rule that demands `link-encrypted` may speak about these two."""
         return linked(self._protected, one, other)
 
+    def alike(self, subject: Party, other: Party) -> tuple[int, int, bool, bool]:
+        """Equal for two pairs that this judge can not tell apart, but by ports with names."""
+        one, two = self._standing(subject), self._standing(other)
+        linked = self._demands_link and self.linked(subject, other)
+        return id(one.group), id(two.face), two.host, linked
+
     def isolation(self, workload: Workload) -> Isolation:
         """Who isolates this workload."""
         group = self._standing(Party(workload)).group

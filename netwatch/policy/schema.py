@@ -23,8 +23,7 @@ _NAME = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$"
 _KEY = r"^([A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9_.-]+$"
 _SPELT = "(tcp|udp|sctp|TCP|UDP|SCTP)"
 _PORT = rf"^([1-9][0-9]{{0,4}}( *- *[1-9][0-9]{{0,4}})?|(?=.*[a-z])[a-z0-9-]{{1,15}})(/{_SPELT})?$"
-_WORD = r"^(host|internet)$|[=()]|^[^ ]*[.:][^ ]*$"
-"""A peer as text: a word, labels, or an address, network or name."""
+_WORD = r"^(host|internet)$|[=()]|^[^ ]*[.:][^ ]*$"  # a peer: word, labels, address, name
 _NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 _KEPT: Schema = {"not": {"const": "link-encrypted"}}
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1024}

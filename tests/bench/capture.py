@@ -1,13 +1,16 @@
-"""What the eBPF program costs: `tests/apart python tests/bench/capture.py [pairs]`.
+"""What the eBPF capture costs traffic, and its agent this machine.
 
-It is switched on and off in running traffic, many times. One stream runs through a bridge between
-two namespaces all the while; what arrived in each short window is read from the receiving link's
-own counters. Neighbouring windows share whatever else the machine does, so the median of their
-ratios says something on a busy machine too; a wide interval says that it does not.
+`tests/apart .venv/bin/python tests/bench/capture.py [rounds]`. Two namespaces of one host talk
+(iperf3, and connections of tests/bench/connect.c) while our program, a program that does nothing,
+or none is attached, each for a short window, in random order. The machine's own noise is slower
+than a round, so the median of the ratios says something on a busy machine too; a wide interval
+says that it does not. The gates are about ours against none; against the other program one sees
+what is due to what ours does, and what to being attached at all.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import statistics
@@ -15,66 +18,157 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ratios import HEADINGS, tell
+
+from netwatch.agent.flowtable import FlowTable
+from netwatch.agent.names import names_of
+from netwatch.capture.attach import EGRESS, INGRESS, attach_tcx
+from netwatch.capture.libbpf import Object
 from netwatch.capture.open import open_sensor
 from netwatch.capture.sensor import Sensor
 from netwatch.kernel.namespaces import inside, path_of_name
+from netwatch.model.snapshot import Snapshot
+from netwatch.model.workload import Interface, Workload
 
 WINDOW_S = 0.1
-PAIRS = 100
-SEED = 7
-LAB = """
+ROUNDS = 100
+HERE = Path(__file__).parent
+SERVER, PORT = "198.18.1.11", "7000"
+LAB = f"""
 hosts: [a]
 workloads:
-  - {name: from, host: a, addresses: [198.18.1.10]}
-  - {name: into, host: a, addresses: [198.18.1.11]}
+  - {{name: from, host: a, addresses: [198.18.1.10]}}
+  - {{name: into, host: a, addresses: [{SERVER}]}}
 """
-LOADS = (  # name, arguments of iperf3, gate
-    ("iperf3 TCP bytes", ("-t", "600"), 0.97),
-    ("64 B UDP packets", ("-u", "-l", "64", "-b", "0", "-t", "600"), 0.93),
-)
+Count = Callable[[], int]
+Settle = Callable[[], None]
+RATE = 10_000  # connections a second for the agent
+AGENT_S = 3
 
 
-def main(pairs: int) -> None:
-    """Print one line a load."""
-    print(f"\neBPF capture: throughput with / without, {pairs} pairs of {WINDOW_S:g} s windows")
-    print(f"{'load':<20}{'median':>8}  {'95 % interval':<18}{'gate':>6}")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "lab.yaml"
-        file.write_text(LAB)
-        _netwatch("lab", "up", str(file))
-        try:
-            _measure(pairs)
-        finally:
-            _netwatch("lab", "down")
+def main(rounds: int = ROUNDS) -> int:
+    """Print the table; 1 if a gate is missed."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        (folder / "lab.yaml").write_text(LAB)
+        _compile(folder)
+        _netwatch("lab", "up", str(folder / "lab.yaml"))
+        stack.callback(_netwatch, "lab", "down")
+        host = path_of_name("nwh-a")
+        links = [i for i, name in inside(host, socket.if_nameindex) if name.startswith("veth")]
+        sensor = open_sensor(namespace=host)
+        stack.callback(sensor.close)
+        print(f"\neBPF capture: rate with it / without, {rounds} rounds of {WINDOW_S:g} s windows")
+        print(HEADINGS)
+        held = True
+        with _nothing(folder / "nothing.o", host, links) as nothing:
+            for label, gate, load in (
+                ("iperf3 TCP bytes", 0.97, _iperf("-t", "600")),
+                ("64 B UDP packets", 0.93, _iperf("-u", "-l", "64", "-b", "0", "-t", "600")),
+                ("new connections", 0.92, _connections(folder / "connect", 0)),
+            ):
+                with load as count:
+                    states = _states(sensor, links, nothing)
+                    rates = [_round(states, count) for _ in range(rounds)]
+                held &= tell(label, [r["ours"] / r["none"] for r in rates], gate)
+                tell("    against a program that does nothing", _of(rates, "ours", "nothing"))
+                tell("    that program against none", _of(rates, "nothing", "none"))
+        held &= _agent(sensor, links, folder, max(3, rounds // 12))
+    return int(not held)
 
 
-def _measure(pairs: int) -> None:
-    host = path_of_name("nwh-a")
-    indexes = [i for i, name in inside(host, socket.if_nameindex) if name.startswith("veth")]
-    sensor = open_sensor(namespace=host)
+def _of(rates: Sequence[dict[str, float]], one: str, other: str) -> list[float]:
+    return [each[one] / each[other] for each in rates]
+
+
+def _compile(folder: Path) -> None:
+    made = [
+        ["gcc", "-O2", "-o", folder / "connect", HERE / "connect.c"],
+        ["clang", "-O2", "-g", "-target", "bpf", f"-I/usr/include/{os.uname().machine}-linux-gnu"]
+        + ["-c", HERE / "nothing.bpf.c", "-o", folder / "nothing.o"],
+    ]
+    for command in made:
+        subprocess.run(command, check=True, timeout=60)
+
+
+@contextmanager
+def _nothing(file: Path, host: Path, links: Sequence[int]) -> Iterator[Callable[[], Settle]]:
+    """A function that attaches the program that does nothing where ours would be."""
+    loaded = Object(file, {})
+    program = loaded.program("nothing")
+
+    def attach() -> Settle:
+        points = [(link, point) for link in links for point in (INGRESS, EGRESS)]
+        done = inside(host, lambda: [attach_tcx(program, *each) for each in points])
+        return lambda: inside(host, lambda: [detach() for detach in done] and None)
+
     try:
-        for name, arguments, gate in LOADS:
-            with _stream(arguments) as receiver:
-                ratios = [_pair(sensor, indexes, receiver) for _ in range(pairs)]
-            low, high = interval(ratios)
-            middle = statistics.median(ratios)
-            passed = "" if low >= gate else "  inconclusive" if high >= gate else "  MISSED"
-            print(f"{name:<20}{middle:>8.3f}  {low:.3f} to {high:<10.3f}{gate:>6}{passed}")
+        yield attach
     finally:
-        sensor.close()
+        loaded.close()
 
 
-def interval(values: list[float], *, rounds: int = 2000) -> tuple[float, float]:
-    """The bootstrapped 95 % interval of the median."""
-    chosen = random.Random(SEED)
-    medians = sorted(
-        statistics.median(chosen.choices(values, k=len(values))) for _ in range(rounds)
+def _states(
+    sensor: Sensor, links: Sequence[int], nothing: Callable[[], Settle]
+) -> dict[str, Callable[[], Settle]]:
+    """Each attaches what it is called after, and returns what takes that away."""
+
+    def ours() -> Settle:
+        sensor.watch(links, [])
+        sensor.read()
+        return lambda: sensor.watch([], [])
+
+    return {"ours": ours, "nothing": nothing, "none": lambda: lambda: None}
+
+
+def _round(states: dict[str, Callable[[], Settle]], count: Count) -> dict[str, float]:
+    """The rate in each state, in a random order."""
+    rates = {}
+    for name in random.sample(sorted(states), len(states)):
+        settle = states[name]()
+        rates[name] = _rate(count, WINDOW_S)
+        settle()
+    return rates
+
+
+def _rate(count: Count, seconds: float) -> float:
+    began, before = time.perf_counter(), count()
+    time.sleep(seconds)
+    return (count() - before) / (time.perf_counter() - began)
+
+
+def _agent(sensor: Sensor, links: Sequence[int], folder: Path, windows: int) -> bool:
+    """The CPU of sensor and flow table, which is this process while it does nothing else."""
+    sensor.watch(links, [])
+    both = tuple(
+        Workload("a", "", name, "lab", addresses=(address,), interfaces=(Interface(name, link),))
+        for name, address, link in zip(
+            ("from", "into"), ("198.18.1.10", SERVER), links, strict=True
+        )
     )
-    return medians[rounds // 40], medians[-rounds // 40]
+    names, table = names_of(Snapshot("a", both)), FlowTable("a")
+    shares, rates, flows = [], [], 0
+    with _connections(folder / "connect", RATE) as count:
+        for _ in range(windows):
+            began, before, cpu = time.perf_counter(), count(), time.process_time()
+            for _ in range(AGENT_S):
+                time.sleep(1)
+                flows += len(table.fold(sensor.read(), names, time.time_ns()))
+                for connection in table.finished():
+                    sensor.classified(connection)
+            seconds = time.perf_counter() - began
+            shares.append((time.process_time() - cpu) / seconds * 100)
+            rates.append((count() - before) / seconds)
+    sensor.watch([], [])
+    middle = statistics.median(rates)
+    print(
+        f"\nagent at {middle:.0f} connections/s, {windows} windows of {AGENT_S} s, {flows} flows"
+    )
+    return tell("CPU, % of a core", shares, 5.0, at_most=True)
 
 
 def _netwatch(*arguments: str) -> None:
@@ -83,51 +177,43 @@ def _netwatch(*arguments: str) -> None:
 
 
 @contextmanager
-def _stream(arguments: tuple[str, ...]) -> Iterator[int]:
-    """Traffic; yields the pid of the receiver (`ip netns exec` becomes it)."""
-
-    def start(where: str, *more: str) -> subprocess.Popen[bytes]:
-        command = ["ip", "netns", "exec", where, "iperf3", *more]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    receiver = start("nw-into", "-s", "-1")
-    sender = None
-    try:
-        _wait_until(lambda: "1451" in Path(f"/proc/{receiver.pid}/net/tcp6").read_text())
-        sender = start("nw-from", "-c", "198.18.1.11", *arguments)
-        began = _received(receiver.pid)
-        _wait_until(lambda: _received(receiver.pid) > began + 1_000_000)
-        yield receiver.pid
-    finally:
-        for process in (sender, receiver):
-            if process is not None:
-                process.kill()
-                process.wait()
+def _iperf(*arguments: str) -> Iterator[Count]:
+    """Traffic; counts the bytes that came in."""
+    with ExitStack() as stack:
+        receiver = _start(stack, "into", "iperf3", "-s", "-1")
+        _wait_until(lambda: "1451" in Path(f"/proc/{receiver}/net/tcp6").read_text())
+        _start(stack, "from", "iperf3", "-c", SERVER, *arguments)
+        began = _received(receiver)
+        _wait_until(lambda: _received(receiver) > began + 1_000_000)
+        yield lambda: _received(receiver)
 
 
-def _wait_until(fact: object, deadline_s: float = 10.0) -> None:
-    assert callable(fact)
+@contextmanager
+def _connections(program: Path, rate: int) -> Iterator[Count]:
+    """Connections; counts those that the caller opened."""
+    with ExitStack() as stack:
+        _start(stack, "into", str(program), "serve", PORT)
+        time.sleep(0.2)
+        caller = _start(stack, "from", str(program), "call", SERVER, PORT, str(rate))
+        _wait_until(lambda: _opened(caller) > 1000)
+        yield lambda: _opened(caller)
+
+
+def _start(stack: ExitStack, where: str, *command: str) -> int:
+    """Runs until the stack unwinds; its pid (`ip netns exec` becomes it)."""
+    whole = ["ip", "netns", "exec", f"nw-{where}", *command]
+    process = subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return process.pid
+
+
+def _wait_until(fact: Callable[[], bool], deadline_s: float = 10.0) -> None:
     deadline = time.monotonic() + deadline_s
     while not fact():
         if time.monotonic() > deadline:
-            sys.exit("iperf3 does not start: is it installed?")
+            sys.exit("the load does not start: is iperf3 installed?")
         time.sleep(0.05)
-
-
-def _pair(sensor: Sensor, indexes: list[int], receiver: int) -> float:
-    """Rate with, divided by rate without, in a random order."""
-    rates = {}
-    for attached in random.sample((True, False), 2):
-        sensor.watch(indexes if attached else [], [])
-        sensor.read()
-        rates[attached] = _rate(receiver)
-    return rates[True] / rates[False]
-
-
-def _rate(receiver: int) -> float:
-    began, before = time.perf_counter(), _received(receiver)
-    time.sleep(WINDOW_S)
-    return (_received(receiver) - before) / (time.perf_counter() - began)
 
 
 def _received(pid: int) -> int:
@@ -139,5 +225,12 @@ def _received(pid: int) -> int:
     return 0
 
 
+def _opened(pid: int) -> int:
+    """Connections that were established in the caller's namespace (ActiveOpens of RFC 4022)."""
+    lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
+    head, values = (line.split() for line in lines if line.startswith("Tcp:"))
+    return int(values[head.index("ActiveOpens")])
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS)
+    sys.exit(main(*(int(text) for text in sys.argv[1:])))

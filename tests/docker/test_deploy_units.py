@@ -33,7 +33,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("name", ["netwatch-agent.service", "netwatch-controller.service"])
+@pytest.mark.parametrize("name", sorted(unit.name for unit in DEPLOY.glob("*.service")))
 def test_systemd_accepts_every_line(name: str, tmp_path: Path) -> None:
     """No unknown setting, no wrong value: systemd itself says nothing at all."""
     done = analyze("verify", "--man=no", unit(name, tmp_path))
@@ -45,6 +45,7 @@ def test_systemd_accepts_every_line(name: str, tmp_path: Path) -> None:
     ("name", "most"),
     [
         pytest.param("netwatch-agent.service", 40, id="agent"),
+        pytest.param("netwatch-boot.service", 40, id="boot"),
         pytest.param("netwatch-controller.service", 15, id="controller"),
     ],
 )
@@ -52,3 +53,16 @@ def test_exposure_is_low(name: str, most: int, tmp_path: Path) -> None:
     """systemd's own estimate, in tenths: 100 is a service without any protection."""
     done = analyze("security", "--offline=yes", f"--threshold={most}", unit(name, tmp_path))
     assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+def test_boot_comes_before_every_container() -> None:
+    """Whatever starts containers, by a socket too, waits for the rules; the agent comes after."""
+    text = (DEPLOY / "netwatch-boot.service").read_text()
+    before = {
+        word
+        for line in text.splitlines()
+        if line.startswith("Before=")
+        for word in line[7:].split()
+    }
+    assert {"docker.socket", "docker.service", "podman.socket", "netwatch-agent.service"} <= before
+    assert "DefaultDependencies=no" in text and "WantedBy=sysinit.target" in text

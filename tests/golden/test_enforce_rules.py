@@ -48,7 +48,7 @@ def numbered(text: str) -> str:
     def number(found: re.Match[str]) -> str:
         return f"{found[1]}#{seen.setdefault(found[2], len(seen) + 1)}"
 
-    return re.sub(r"(nw:(?:[ADU]:)?|nw-(?:s-)?[bn]-)([0-9a-f]{12}|[0-9a-f]{10})", number, text)
+    return re.sub(r"(nw:(?:[ADU]:)?|nw-(?:s-)?[bden]-)([0-9a-f]{12}|[0-9a-f]{10})", number, text)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""What a SYN can not answer, in the kernel: egress by DNS name, and obligations that are broken."""
+"""What a SYN can not answer, in the kernel: egress by DNS name, and broken obligations."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -12,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said
 from tests.netns.running import Up
 from tests.netns.test_enforce import call, host, inside
 
 pytestmark = pytest.mark.netns
 
-DNS, OUTSIDE = "198.18.1.13", "203.0.113.1"
+DNS, API, OUTSIDE = "198.18.1.13", "198.18.1.11", "203.0.113.10"
 PROMISE_S = 3.0  # three times the second that is promised
 LAB = """
 hosts: [a]
@@ -26,8 +25,7 @@ namespaces: {shop: {}}
 internet: {listen: [{port: 80, serve: echo}, {port: 81, serve: echo}]}
 workloads:
   - {name: web, host: a, namespace: shop, labels: {app: web}, addresses: [198.18.1.10]}
-  - {name: api, host: a, namespace: shop, labels: {app: api}, addresses: [198.18.1.11],
-     listen: [{port: 443, serve: echo}, {port: 444, serve: https}]}
+  - {name: api, host: a, namespace: shop, labels: {app: api}, addresses: [198.18.1.11]}
   - {name: dns, host: a, namespace: shop, labels: {app: dns}, addresses: [198.18.1.13]}
 """
 SEGMENT = """
@@ -40,7 +38,8 @@ spec:
   rules:
     - {to: {app: dns}, ports: [53/udp, 53/tcp], because: names}
     - {to: api.example.com, ports: 80, because: orders}
-    - {to: {app: api}, ports: [443, 444], require: encrypted, because: secrets}
+    - {to: "*.tcp.test", ports: 81, because: asked for over TCP}
+    - {to: {app: api}, ports: 443, require: encrypted, because: secrets}
 """
 # A name server: the question back, with one address. Over UDP and over TCP.
 SERVER = """
@@ -48,7 +47,8 @@ import socket, sys, threading
 address, ttl = socket.inet_aton(sys.argv[1]), int(sys.argv[2])
 def answer(asked):
     head = asked[:2] + bytes([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0])
-    return head + asked[12:] + b"\\xc0\\x0c\\0\\1\\0\\1" + ttl.to_bytes(4, "big") + b"\\0\\4" + address
+    head += asked[12:] + b"\\xc0\\x0c\\0\\1\\0\\1" + ttl.to_bytes(4, "big")
+    return head + b"\\0\\4" + address
 def tcp():
     door = socket.create_server(("0.0.0.0", 53))
     while True:
@@ -78,10 +78,49 @@ link.send(len(asked).to_bytes(2, "big") + asked if how == "tcp" else asked)
 address = socket.inet_ntoa(link.recv(512)[-4:])
 begun = time.monotonic()
 try:
-    socket.create_connection((address, int(port)), timeout=5).close()
+    socket.create_connection((address, int(port)), timeout=3).close()
     print(time.monotonic() - begun)
 except OSError as error:
     print(type(error).__name__)
+"""
+
+
+# One port that takes both: TLS to whom begins with a handshake, else an echo.
+BOTH = """
+import socket, ssl, threading, time
+from netwatch.lab.certificate import make
+from netwatch.lab.servers import server_context
+context = server_context("1.3", make("api", ["198.18.1.11"], now=time.time_ns()))
+def serve(link):
+    try:
+        if link.recv(1, socket.MSG_PEEK) == b"\\x16":
+            link = context.wrap_socket(link, server_side=True)
+        while said := link.recv(4096):
+            link.sendall(said)
+    except OSError:
+        pass
+door = socket.create_server(("0.0.0.0", 443))
+print("ready", flush=True)
+while True:
+    threading.Thread(target=serve, args=(door.accept()[0],), daemon=True).start()
+"""
+# Speaks every tenth of a second until it is cut.
+TALK = """
+import socket, ssl, sys, time
+link = socket.create_connection((sys.argv[1], 443), timeout=3)
+said = b"GET / HTTP/1.1\\r\\nHost: api\\r\\n\\r\\n"
+if sys.argv[2] == "tls":
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    link = context.wrap_socket(link)
+try:
+    while True:
+        link.sendall(said)
+        link.recv(4096)
+        print("more", flush=True)
+        time.sleep(0.1)
+except OSError as error:
+    print("ended", type(error).__name__, flush=True)
 """
 
 
@@ -100,8 +139,10 @@ def talking(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline()
-        yield child
-        child.kill()
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def resolve(name: str, port: int, how: str = "udp") -> str:
@@ -145,18 +186,41 @@ def guarded(
     host("remove")
 
 
-@pytest.mark.parametrize("how", ["udp", "tcp"])
 def test_a_name_opens_when_it_is_answered_and_closes_when_its_time_is_over(
-    guarded: Callable[[str], Up], how: str
+    guarded: Callable[[str], Up],
 ) -> None:
     """One blocking connect after the answer gets through, and nothing before or beside it."""
     guarded(SEGMENT)
     assert not call("web", "internet", 80)
     with talking(python("dns", SERVER, OUTSIDE, "1")):
-        assert float(resolve("api.example.com", 80, how)) < PROMISE_S
+        assert float(resolve("api.example.com", 80)) < PROMISE_S
         assert call("web", "internet", 80)
         assert not call("web", "internet", 81)
+        assert float(resolve("over.tcp.test", 81, "tcp")) < PROMISE_S
         assert host("verify", "--json").json["ok"]
+        assert resolve("other.test", 82) == "TimeoutError"  # and not refused
         until(lambda: not call("web", "internet", 80), 20, "it stays open")
-        assert resolve("other.test", 80) == "TimeoutError"
-    assert not call("web", "internet", 80)
+
+
+def test_a_broken_obligation_ends_its_session_and_no_other(guarded: Callable[[str], Up]) -> None:
+    """Plaintext where encryption is demanded: cut, refused for a while, told; TLS goes on."""
+    running = guarded(SEGMENT)
+    with (
+        talking(python("api", BOTH)),
+        talking(python("web", TALK, API, "tls")) as secret,
+        talking(python("web", TALK, API, "plain")) as plain,
+    ):
+        begun = time.monotonic()
+        assert plain.stdout is not None and secret.stdout is not None
+        ended = [line for line in plain.stdout if line.startswith("ended")]
+        assert ended and time.monotonic() - begun < 3 * PROMISE_S
+        assert not call("web", "api", 443)
+        assert f"add nw-refused4 198.18.1.10,tcp:443,{API}" in inside("ipset", "save")
+        running.wait(
+            lambda: any(
+                a["detector"] == "obligation-violated" for a in running.get("alerts")["alerts"]
+            ),
+            "no alert",
+        )
+        secret.kill()
+        assert "ended" not in secret.stdout.read()

@@ -241,10 +241,19 @@ def test_a_withdrawn_edge_ends_its_session(put: Callable[..., Said]) -> None:
     ],
 )
 def test_the_first_activation_breaks_no_session_that_is_allowed(
-    put: Callable[..., Said], web: str, api: str, rogue: str
+    put: Callable[..., Said], backend: str, tmp_path: Path, web: str, api: str, rogue: str
 ) -> None:
-    """Sessions from before, silent while it begins: the allowed one lives, the other is cut."""
+    """Sessions from before, silent while it begins: the allowed one lives, the other is cut.
+
+    The plan names the other before anything is done, the host, and what becomes fail-closed.
+    """
+    file = tmp_path / "planned.yaml"
+    file.write_text(API_FROM_WEB)
     with conversation("web", api) as allowed, conversation("rogue", api) as forbidden:
+        plan = host("plan", "--policies", str(file), "--backend", backend, "--json").json
+        assert (plan["host"], len(plan["fail_closed"])) == ("a", 1)
+        assert plan["sessions_cut"] == [f"{rogue} -> {api} tcp/80"]
+        assert forbidden.alive
         answer = put(API_FROM_WEB).json
         assert allowed.alive
         assert not forbidden.alive

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,11 +105,13 @@ def through(address: str) -> Callable[[], dict[str, bool]]:
     """Which of the calls get through."""
 
     def look() -> dict[str, bool]:
-        found = {}
-        for name, (source, target, port, _) in CALLS.items():
-            arguments = (source, target.format(a=address), str(port), "--timeout", "0.7")
-            found[name] = run_netwatch("lab", "connect", *arguments).code == 0
-        return found
+        def call(name: str) -> bool:
+            source, target, port, _ = CALLS[name]
+            arguments = (source, target.format(a=address), str(port), "--timeout", "1")
+            return run_netwatch("lab", "connect", *arguments).code == 0
+
+        with ThreadPoolExecutor(4) as pool:
+            return dict(zip(CALLS, pool.map(call, CALLS), strict=True))
 
     return look
 

@@ -26,8 +26,7 @@ from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Network, Snapshot
 from netwatch.model.workload import Label, Workload
 from netwatch.policy.files import read_policies
-from tests.netns.conftest import Said, run_netwatch
-from tests.netns.small_shop import API_FROM_WEB, HOST, LAB, network_policy
+from tests.netns.small_shop import API_FROM_WEB, network_policy
 
 pytestmark = pytest.mark.netns
 
@@ -116,6 +115,8 @@ def test_what_is_written_is_read_back_by_its_marks(
     assert [line for line in sum(rules(backend).values(), []) if "NW-" in line] == []
     if backend == "legacy":
         assert rules("nft") == there
+        made = here(lambda: Path("/proc/thread-self/net/ip_tables_names").read_text())
+        assert made == "filter\n", "an empty table can not be taken away again"
 
 
 @needed
@@ -284,33 +285,3 @@ def test_nft_tables_are_always_written_by_restore() -> None:
     """python-iptables knows legacy tables only; where rules are in nft it is not asked."""
     assert writers.writer_of("nft", "python-iptables") == Restore("nft")
     assert writers.writer_of("legacy", "python-iptables") == PythonIptables()
-
-
-@needed
-def test_a_host_is_governed_and_left_by_python_iptables(tmp_path: Path) -> None:
-    """apply, what it means, verify and remove, with the writer from the environment."""
-    file = tmp_path / "lab.yaml"
-    file.write_text(LAB)
-    assert run_netwatch("lab", "up", str(file)).code == 0
-    policy = tmp_path / "policies.yaml"
-    policy.write_text(API_FROM_WEB)
-
-    def host(*arguments: str) -> Said:
-        program = ("lab", "exec", "a", "--", "netwatch", "host", *arguments)
-        return run_netwatch(*program, NETWATCH_WRITER="python-iptables", PATH=search)
-
-    def saved() -> str:
-        return check(["ip", "netns", "exec", HOST, "iptables-legacy-save", "-t", "filter"])
-
-    search = f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"  # type: ignore[attr-defined]
-    try:
-        applied = host("apply", "--policies", str(policy), "--backend", "legacy")
-        assert applied.code == 0, applied.err
-        assert ":NW-NEW" in saved()
-        assert host("verify").code == 0
-        for source, code in (("web", 0), ("rogue", 3)):
-            assert run_netwatch("lab", "connect", source, "api", "80").code == code
-        assert host("remove").code == 0
-        assert "NW-" not in saved()
-    finally:
-        run_netwatch("lab", "down")

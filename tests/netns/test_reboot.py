@@ -7,19 +7,38 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from netwatch.agent.watchman import Watchman
+from netwatch.enforce import kernel, quarantine, standing
+from netwatch.kernel.connect import connect
+from netwatch.kernel.namespaces import path_of_name
+from netwatch.model.snapshot import Quarantine, Snapshot
 from tests.netns.conftest import Said, run_netwatch
 from tests.netns.small_shop import API_FROM_WEB, HOST, LAB, network_policy
-from tests.netns.test_enforce import call
 
 pytestmark = pytest.mark.netns
 
 RUN = Path("/run/netwatch")
 PROGRAM = (sys.executable, "-m", "netwatch")
+# Two rounds of an agent's Watchman on the lab host.
+ROUNDS = """
+import time
+from netwatch.agent.watchman import Watchman
+from netwatch.discover.sources import find_source
+from netwatch.settings import load
+source = find_source(load())
+source.start(lambda: None)
+watchman = Watchman()
+for _ in range(2):
+    state, _ = watchman(source.snapshot(), time.time_ns())
+print(state.problem)
+"""
 
 
 class Estate:
@@ -73,6 +92,18 @@ def estate(tmp_path: Path) -> Iterator[Estate]:
     yield made
     made.host("host", "remove", "--release-all")
     made.stop()
+
+
+NUMBERS = {"web": 10, "api": 11, "rogue": 12}
+
+
+def call(source: str, target: str, port: int, *, family: int = 4, udp: bool = False) -> bool:
+    """Whether the call gets through; in this process, for there are many."""
+    prefix = "198.18.1." if family == 4 else "2001:db8:1::"
+    address = f"{prefix}{NUMBERS[target]}"
+    protocol = "udp" if udp else "tcp"
+    inside = path_of_name(f"nw-{source}")
+    return connect(inside, address, port, protocol=protocol, timeout_s=0.5).result == "open"
 
 
 def shut_off() -> bool:
@@ -151,3 +182,39 @@ def test_off_needs_neither_state_folder_nor_runtime(estate: Estate) -> None:
     assert estate.host("off", "--release-all").code == 0
     assert call("rogue", "web", 80)
     assert "NW-" not in on_host("iptables-nft-save") and not on_host("ipset", "list", "-n")
+
+
+def test_damaged_documents_in_run_are_healed_or_leave_the_rules_as_they_are(
+    estate: Estate,
+) -> None:
+    """F6: fewer documents than were applied are no wish to enforce less."""
+    estate.apply()
+    (kept,) = RUN.glob("enforce.*/policies/0000.yaml")
+    for copy, problem in ((True, "None"), (False, "are not those that were applied")):
+        kept.write_bytes(b"")
+        if not copy:
+            shutil.rmtree(estate.file.parent)
+        told = run_netwatch(
+            *("lab", "exec", "a", "--", sys.executable, "-c", ROUNDS),
+            NETWATCH_STATE=str(estate.state),
+        )
+        assert (told.code, problem in told.out) == (0, True), told
+        assert bool(kept.read_bytes()) == copy
+        assert shut_off()
+
+
+def test_an_agent_without_the_boot_unit_brings_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the network namespace of the first process only: no other comes back with a boot."""
+    monkeypatch.setenv("NETWATCH_STATE", str(tmp_path))
+    now, nobody = time.time_ns(), Snapshot("this")
+    assert standing.is_host()
+    assert standing.keep(quarantined=(Quarantine("shop/web"),)) is None
+    try:
+        assert Watchman()(replace(nobody, problem="no answer"), now)[0].quarantined == ()
+        assert Watchman()(nobody, now)[0].quarantined == ("shop/web",)
+        assert ":NW-Q-DROP" in kernel.saved("nft", 4) + kernel.saved("legacy", 4)
+    finally:
+        quarantine.remove(release_all=True)
+    assert not list((tmp_path / "standing").iterdir())

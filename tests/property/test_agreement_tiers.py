@@ -24,7 +24,7 @@ from netwatch.policy.ir import (
     WorkloadPeer,
 )
 from tests.unit.enforce.test_agreement import disagreements
-from tests.unit.enforce.worlds import chosen, random_policies, random_world
+from tests.unit.enforce.worlds import DENIED, chosen, random_denials, random_policies, random_world
 
 
 def random_tiers(draw: random.Random, count: int) -> tuple[Policy, ...]:
@@ -74,6 +74,7 @@ def _random_rule(draw: random.Random, place: Place) -> Rule:
             (PortSpec("tcp", 80, 80),),
             (PortSpec("tcp", 80, 100), PortSpec("udp", 53, 53)),
             (PortSpec(name="http"),),
+            *DENIED,
         )
     )
     return Rule(place, (peer,), ports, draw.choice(tuple(Action)))
@@ -84,7 +85,7 @@ def test_rules_agree_with_decide_in_every_tier(seed: int) -> None:
     """One answer for all; only what a remote end alone denies is left to that end's host."""
     draw = random.Random(seed)
     snapshot = random_world(draw, 5)
-    middle = random_policies(draw, draw.randrange(4))
+    middle = (*random_policies(draw, draw.randrange(4)), *random_denials(draw, draw.randrange(2)))
     policies = (*middle, *random_tiers(draw, draw.randrange(1, 4)))
     wrong = disagreements(policies, snapshot)
     assert not wrong, f"seed {seed}: {len(wrong)} of them, first {wrong[0]}"

@@ -22,6 +22,7 @@ from tests.unit.enforce.worlds import (
     allow,
     chosen,
     policy,
+    random_denials,
     random_policies,
     random_world,
     snapshot,
@@ -141,11 +142,21 @@ def test_no_moment_of_a_change_of_policies_is_wrong(seed: int) -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_moment_is_wrong_where_ports_are_kept_from_everybody(seed: int) -> None:
+    """Such documents come and go beside some that isolate."""
+    draw, world, packets = drawn(200 + seed, 3)
+    some = (*random_denials(draw, 3), *random_policies(draw, 2))
+    old, new = (draw.sample(some, draw.randrange(len(some) + 1)) for _ in range(2))
+    found = wrong(compile(old, world, now=0), compile(new, world, now=0), packets)
+    assert found == []
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_no_moment_of_a_change_of_workloads_is_wrong(seed: int) -> None:
     """A workload goes and another comes: for all others nothing happens, not for a packet."""
     draw, world, packets = drawn(100 + seed, 5)
-    policies = random_policies(draw, 3)
+    policies = (*random_policies(draw, 2), *random_denials(draw, 1 + seed % 2))
     less = [
         replace(world, workloads=world.workloads[:-1]),
         replace(world, workloads=world.workloads[1:]),

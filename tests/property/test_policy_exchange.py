@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from netwatch.model.errors import NetwatchError
@@ -49,7 +49,19 @@ def _named(party: Party) -> str:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
+@example(
+    documents=[
+        {
+            "apiVersion": "netwatch/v1",
+            "kind": "Segment",
+            "metadata": {"name": "s", "namespace": "x"},
+            "spec": {"governs": {}, "rules": [{"from": "198.18.0.2/32"}]},
+        }
+    ],
+    tiers=[],
+    mixed=False,
+)
 @given(documents=DOCUMENTS, tiers=TIERS, mixed=st.booleans())
 def test_what_another_form_says_comes_back_with_every_verdict(form, documents, tiers, mixed):
     """Or nothing is written and the error names the document, or every difference is told."""

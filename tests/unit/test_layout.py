@@ -18,6 +18,7 @@ TABLES = {"netwatch/dissect/ciphers.py"}
 # A test of another name that holds these modules (patterns): each is reached through the one that
 # is its public face, or it needs a kernel. A module with a mind of its own gets its own test.
 TESTED_IN = {
+    "docker/test_docker_leaks.py": "enforce/escapes",
     "docker/test_docker_discovery.py": "discover/docker discover/engine",
     "golden/test_policy_errors.py": (
         "policy/edits policy/fields policy/mending policy/nodes policy/port_fields"
@@ -27,6 +28,7 @@ TESTED_IN = {
     "netns/test_capture_counts.py": "capture/flowmap capture/sensor",
     "netns/test_capture_life.py": "capture/attach capture/libbpf",
     "netns/test_capture_nat.py": "capture/ctnetlink",
+    "netns/test_conditions.py": "agent/conditions",
     "netns/test_denials.py": "cli/denials",
     "netns/test_enforce.py": (
         "cli/host enforce/confirm enforce/host enforce/kernel enforce/netlink enforce/sessions "
@@ -54,18 +56,23 @@ TESTED_IN = {
     "unit/cli/test_policy_tools.py": "policy/sarif",
     "unit/cli/test_read.py": "cli/read_*",
     "unit/controller/test_policies.py": "model/policy_version controller/policy_documents",
+    "unit/api/test_traffic.py": "controller/exporting cli/compared",
     "unit/controller/test_history.py": "controller/columns controller/ledger controller/statements",
     "unit/controller/test_service.py": "controller/folder controller/records controller/store",
     "unit/detect/test_detectors.py": (
-        "detect/denied detect/obligation detect/plaintext detect/ports detect/repaired detect/silence detect/state"
+        "detect/denied detect/obligation detect/plaintext detect/ports detect/repaired "
+        "detect/silence detect/state"
     ),
     "unit/dissect/test_conversation.py": "dissect/*",
     "unit/discover/test_lab.py": "discover/source lab/facts",
     "unit/discover/test_tunnels.py": "discover/wireguard discover/xfrm",
     "unit/enforce/test_agreement.py": (
         "enforce/compile enforce/ends enforce/layout enforce/reach enforce/regions enforce/sides "
-        "enforce/walk"
+        "enforce/walk enforce/beyond enforce/laying enforce/pairs"
     ),
+    "unit/agent/test_breaches.py": "enforce/refused",
+    "unit/agent/test_namebook.py": "enforce/named",
+    "unit/enforce/test_conditions.py": "enforce/begun",
     "unit/enforce/test_render.py": "enforce/chains enforce/ruleset",
     "unit/graph/test_views.py": "graph/grouping",
     "unit/lab/test_document.py": "lab/node lab/spec",

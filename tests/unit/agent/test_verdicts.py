@@ -72,6 +72,15 @@ def test_a_broken_obligation_is_a_verdict(status: str, verdicts: tuple[str, str]
     assert judge(seen) == verdicts
 
 
+@pytest.mark.parametrize(("payload", "verdict"), [(0, "allow"), (1, "violated")])
+def test_a_strict_rule_waits_for_the_first_byte(payload: int, verdict: str) -> None:
+    """What is unknown breaks it, but not before anything could be known."""
+    demand = "5432, require: encrypted, strict: true"
+    text = POLICY.replace("MODE", "enforce").replace("5432", demand)
+    judge = judge_of(parse(text, "db.yaml"), HERE, 0)
+    assert judge(replace(flow(WEB, 5432), client_payload_bytes=payload))[0] == verdict
+
+
 def test_an_answer_is_remembered_for_its_question_only() -> None:
     """The port is part of the question."""
     judge = judge_of(parse(POLICY.replace("MODE", "enforce"), "db.yaml"), HERE, 0)

@@ -137,6 +137,24 @@ def test_fmt_says_what_would_change_and_changes_it_once(files) -> None:
     assert _run("fmt", files["db.yaml"], "--check")[0] == 0
 
 
+@pytest.mark.parametrize("form", ["kubernetes", "calico", "cilium"])
+def test_what_another_form_decides_otherwise_is_listed(files, tmp_path, form) -> None:
+    """There the host may always in: told, exit 3; what comes back by import is what was told."""
+    output = tmp_path / "other.yaml"
+    given = ("--world", files["world"], "--format", form, "-o", output)
+    code, answer = _run("export", files["db.yaml"], *given)
+    assert (code, answer["ok"]) == (3, False)
+    assert [line.split(" on ")[0] for line in answer["differences"]] == ["host reaches shop/db"]
+    code, answer = _run("import", output, "--world", files["world"])
+    assert (code, answer["documents"]) == (0, 1) and "netwatch/mode: stage" in answer["text"]
+
+
+def test_an_nft_script_is_written_for_a_world(files) -> None:
+    code, answer = _run("export", files["db.yaml"], "--world", files["world"], "--format", "nft")
+    assert (code, answer["differences"]) == (0, [])
+    assert "198.18.0.2 . tcp . 5432 . 198.18.0.3," in answer["text"]
+
+
 def test_export_and_import_give_back_what_was_exported(files) -> None:
     output = files["world"].with_name("k8s.yaml")
     given = ("--world", files["world"], "--to", "kubernetes", "-o", output)

@@ -76,7 +76,7 @@ def _instant(flow: Flow) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_answer_is_that_of_every_flow_judged_alone(tmp_path: Path, seed: int) -> None:
-    """Same calls, same counts, same verdicts and the same id, though far fewer flows are judged."""
+    """Same calls, counts, verdicts and id, though far fewer flows are judged."""
     fleet = controller(tmp_path, Clock(START + 60 * SECOND))
     fleet.ingest(report("b", workloads=(DATABASE,), now=START - 5 * DAY))
     for number, flows in enumerate(_flows(seed)):

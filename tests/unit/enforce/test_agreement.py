@@ -16,14 +16,18 @@ from netwatch.model.snapshot import Snapshot
 from netwatch.policy.evaluate import Judge
 from netwatch.policy.ir import LINK_ENCRYPTED, Action, Party, Policy, Rule, Tier
 from netwatch.policy.judgement import Direction
-from tests.unit.enforce.worlds import OUTSIDE, random_policies, random_world
+from tests.unit.enforce.worlds import OUTSIDE, random_denials, random_policies, random_world
 
 PORTED = (
-    *(("tcp", port) for port in (80, 82, 83, 99, 100, 443, 1000, 1001)),
+    *(("tcp", port) for port in (22, 80, 82, 83, 99, 100, 160, 443, 1000, 1001)),
     ("udp", 53),
     ("udp", 54),
+    ("sctp", 80),
 )
-QUESTIONS = {4: (*PORTED, ("icmp", None)), 6: (*PORTED, ("icmpv6", None))}
+QUESTIONS = {
+    4: (*PORTED, ("icmp", None), ("gre", None)),
+    6: (*PORTED, ("icmpv6", None), ("gre", None)),
+}
 
 
 def parties(snapshot: Snapshot, family: int) -> list[tuple[Party, str]]:
@@ -93,6 +97,18 @@ def test_rules_agree_with_decide(seed: int) -> None:
     draw = random.Random(seed)
     snapshot = random_world(draw, 7)
     policies = random_policies(draw, draw.randrange(1, 6))
+    wrong = disagreements(policies, snapshot)
+    assert not wrong, f"seed {seed}: {len(wrong)} of them, first {wrong[0]}"
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_ports_that_are_kept_from_everybody_agree_with_decide(seed: int) -> None:
+    """Denials without isolation, alone and beside documents that isolate."""
+    draw = random.Random(seed)
+    snapshot = random_world(draw, 6)
+    policies = random_denials(draw, draw.randrange(1, 5))
+    if seed % 3:
+        policies += random_policies(draw, draw.randrange(1, 4))
     wrong = disagreements(policies, snapshot)
     assert not wrong, f"seed {seed}: {len(wrong)} of them, first {wrong[0]}"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from netwatch.enforce.compile import compile
-from netwatch.enforce.layout import MAX_EVENT, CapReached
+from netwatch.enforce.layout import CapReached
 from netwatch.enforce.ruleset import Ruleset
+from netwatch.enforce.told import MAX_EVENT
 from netwatch.model.workload import Label
 from netwatch.policy.ir import PortSpec, WorkloadPeer
 from tests.unit.enforce.worlds import allow, chosen, policy, snapshot, workload

@@ -166,6 +166,27 @@ def test_a_docker_host_is_hooked_in_its_own_chain_and_no_longer_in_forward() -> 
     assert [line[:16] for line in lines if "-USER" in line] == ["-I DOCKER-USER 1"]
 
 
+@pytest.mark.parametrize(
+    ("before", "hooks"),
+    [
+        pytest.param((), ["DOCKER-USER"], id="asked first"),
+        pytest.param(("-A FORWARD -j ACCEPT",), ["DOCKER-USER", "FORWARD"], id="after an ACCEPT"),
+        pytest.param(
+            ("-A FORWARD -i br0 -j DOCKER-USER",), ["DOCKER-USER", "FORWARD"], id="not always"
+        ),
+    ],
+)
+def test_who_stands_before_docker_user_does_not_pass_by(
+    before: tuple[str, ...], hooks: list[str]
+) -> None:
+    """What FORWARD accepts before it asks DOCKER-USER would never meet our rules."""
+    texts = (*before, "-A FORWARD -j DOCKER-USER")
+    there = Actual({(4, "DOCKER-USER"): ()}, {}, {(4, "FORWARD"): texts})
+    lines = dict(plan(compiled(WEB_TO_API), there).rules)[4]
+    found = {line.split(" ")[1] for line in lines if line.startswith("-I ")}
+    assert sorted(found - {"INPUT", "OUTPUT"}) == hooks
+
+
 def test_a_chain_that_nothing_leads_to_is_no_hook() -> None:
     """What Docker leaves behind when it changes to nftables: a jump there would see no packet."""
     desired = compiled(WEB_TO_API)

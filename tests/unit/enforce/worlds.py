@@ -171,3 +171,42 @@ def _random_rule(draw: random.Random, kind: str) -> Rule:
         tuple(_random_port(draw) for _ in range(draw.randrange(3))),
         action,
     )
+
+
+DENIED = (
+    (PortSpec("tcp", 80, 80),),
+    tuple(PortSpec("tcp", port, port) for port in (22, 23, 82, 443, 3389)),
+    (PortSpec("tcp", 81, 83), PortSpec("udp", 53, 54)),
+    (PortSpec("tcp", 100, 1000),),
+    (PortSpec("tcp", 90, 99), PortSpec("tcp", 99, 160), PortSpec("udp")),
+    (PortSpec("tcp", 0, 79), PortSpec("tcp", 1001, 65535)),
+    (PortSpec("icmp"),),
+    (PortSpec("tcp"),),
+    (PortSpec("tcp", name="http"),),
+)
+
+
+def random_denials(draw: random.Random, count: int) -> tuple[Policy, ...]:
+    """Segments that isolate nobody and keep ports from everybody, or from some; who is excepted
+    has an exception."""
+    return tuple(_random_denial(draw, number) for number in range(count))
+
+
+def _random_denial(draw: random.Random, number: int) -> Policy:
+    anyone = draw.random() < 0.6
+    peers = () if anyone else (_random_peer(draw),)
+    rules = [Rule(HERE, peers, draw.choice(DENIED), Action.DENY)]
+    if draw.random() < 0.4:
+        spared = draw.choice(rules[0].ports[:2])
+        rules.append(Rule(HERE, (_random_peer(draw),), (spared,), exception=True))
+    ways = draw.choice(((True, False), (False, True), (True, True)))
+    return Policy(
+        kind="Segment",
+        name=f"d{number}",
+        namespace=draw.choice(("x", "y", None)),
+        subject=Selector() if draw.random() < 0.6 else _random_selector(draw),
+        mode=Mode.ENFORCE,
+        place=Place("denied.yaml", number + 1, 1),
+        ingress=tuple(rules) if ways[0] else (),
+        egress=tuple(rules) if ways[1] else (),
+    )

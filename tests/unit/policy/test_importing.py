@@ -86,7 +86,8 @@ ASKED += [(HOST, db, 5432), (OUTSIDE, db, 5432)]
         ),
         pytest.param(
             calico(
-                "tier: early\norder: 5\nselector: app == 'db'\nnamespaceSelector: all()\ningress:\n"
+                "tier: early\norder: 5\nselector: app == 'db'\nnamespaceSelector: all()\n"
+                "ingress:\n"
                 "- {action: Deny, source: {namespaceSelector: team == 'money'}}\n- {action: Pass}",
                 "GlobalNetworkPolicy",
             ).replace("- {action: Pass}", "- {action: Pass, source: {selector: all()}}")
@@ -140,7 +141,8 @@ def test_what_is_read_means_what_it_meant(text: str, verdicts: str) -> None:
     [
         pytest.param(
             calico(
-                "selector: all()\ningress:\n- {action: Allow, http: {methods: [GET]}, protocol: TCP}"
+                "selector: all()\ningress:\n"
+                "- {action: Allow, http: {methods: [GET]}, protocol: TCP}"
             ),
             7,
             "http",

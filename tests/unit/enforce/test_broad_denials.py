@@ -1,0 +1,139 @@
+"""Whole shelves of documents that each deny a few ports: few rules, few members, and exact."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from netwatch.enforce.compile import compile
+from netwatch.enforce.ends import world_of
+from netwatch.enforce.laying import MAX_BLOCKS
+from netwatch.enforce.ruleset import Ruleset
+from netwatch.enforce.told import MAX_EVENT, MAX_WIDTH
+from netwatch.enforce.walk import DENY, Walker
+from netwatch.model.snapshot import Snapshot
+from netwatch.policy.evaluate import Judge
+from netwatch.policy.ir import Action, Mode, Policy, PortSpec, Rule, Selector
+from tests.unit.enforce.test_agreement import _remote_alone, asked
+from tests.unit.enforce.worlds import HERE, policy, random_world, snapshot, workload
+from tests.unit.policy.shelf import ENTRIES, HOST, NEEDED
+
+
+def _ports(spec: PortSpec) -> int:
+    return MAX_WIDTH if spec.first is None else (spec.last or spec.first) - spec.first
+
+
+LIBRARY = tuple(
+    replace(policy, mode=Mode.ENFORCE)
+    for name, entry in ENTRIES.items()
+    if name not in NEEDED
+    for policy in entry.policies
+)
+DENIALS = tuple(
+    each
+    for each in LIBRARY
+    if not each.isolates_ingress
+    and not each.isolates_egress
+    and all(
+        rule.action is Action.DENY and rule.ports and max(map(_ports, rule.ports)) < MAX_WIDTH
+        for rule in (*each.ingress, *each.egress)
+    )
+)
+PORTS = (
+    22,
+    23,
+    25,
+    53,
+    80,
+    135,
+    445,
+    2375,
+    2379,
+    3333,
+    3389,
+    5985,
+    6443,
+    9050,
+    9100,
+    10250,
+    50000,
+)
+
+
+def rules(ruleset: Ruleset) -> int:
+    """How many rules the larger family has."""
+    return max(sum(len(c.rules) for c in ruleset.of_family(family)) for family in (4, 6))
+
+
+def sample(world: Snapshot, seed: int, policies: tuple[Policy, ...]) -> list[str]:
+    """Calls, mostly to the ports that the library speaks of, on which rules and decide differ."""
+    draw = random.Random(seed)
+    walker = Walker(compile(policies, world, now=0))
+    judge = Judge(policies, world_of(world))
+    wrong = []
+    for source, destination, packet in draw.sample(list(asked(world)), 2500):
+        if packet.port is not None and draw.random() < 0.8:
+            packet = replace(packet, port=draw.choice(PORTS))
+            if destination.workload and packet.port in {
+                n for p in destination.workload.published for n in (p.port, p.host_port)
+            }:
+                continue
+        question = packet.protocol, packet.port
+        kernel = walker.verdict(packet) != DENY
+        said = judge.decide(source, destination, *question).verdict == "allow"
+        if kernel and not said and _remote_alone(judge, world, source, destination, *question):
+            continue
+        if kernel != said:
+            wrong.append(f"{packet} kernel {kernel} decide {said}")
+    return wrong
+
+
+@pytest.mark.parametrize("chosen", [DENIALS, LIBRARY], ids=["denials", "everything"])
+@pytest.mark.parametrize("world", ["shop", "one", "two"])
+def test_the_library_turned_on_together_agrees_with_decide(
+    world: str, chosen: tuple[Policy, ...]
+) -> None:
+    """Every policy that needs no parameter, enforced at once in every namespace."""
+    seed = {"shop": 0, "one": 1, "two": 2}[world]
+    host = HOST if world == "shop" else random_world(random.Random(seed), 8)
+    wrong = sample(host, seed, chosen)
+    assert not wrong, f"{len(wrong)} of them, first {wrong[0]}"
+
+
+def test_a_denial_more_costs_no_rule() -> None:
+    """Ten documents, or one: their ports are members."""
+    assert len(DENIALS) >= 8
+    sizes = [rules(compile(DENIALS[:n], HOST, now=0)) for n in (1, len(DENIALS))]
+    assert max(sizes) - min(sizes) <= 4
+
+
+@pytest.mark.parametrize("size", [40, 120])
+def test_workloads_more_cost_no_rule_and_members_in_proportion(size: int) -> None:
+    crowd = snapshot(*(workload("web", 2 + n) for n in range(size)))
+    found = compile(DENIALS, crowd, now=0)
+    few = compile(DENIALS, replace(crowd, workloads=crowd.workloads[:5]), now=0)
+    assert rules(found) == rules(few) <= MAX_BLOCKS + 40
+    per_end = (members(found) - members(few)) / (size - 5)
+    assert per_end < MAX_EVENT / 4
+
+
+def members(ruleset: Ruleset) -> int:
+    """All members of both families."""
+    return sum(len(each.members) for each in ruleset.sets)
+
+
+def test_a_document_of_thousands_of_ports_becomes_rules_before_a_start_adds_too_much() -> None:
+    """The long ranges of it first: whatever is denied, one more end adds at most so many."""
+    ports = tuple(PortSpec("tcp", 1000 * n, 1000 * n + 63) for n in range(20))
+    document = policy(Selector(), kind="Segment", ingress=(Rule(HERE, (), ports, Action.DENY),))
+    crowd = snapshot(*(workload(f"w{n}", 2 + n) for n in range(6)))
+    found = compile((document,), crowd, now=0)
+    less = compile((document,), replace(crowd, workloads=crowd.workloads[1:]), now=0)
+    added = [
+        len(each.members) - len(next(o for o in less.sets if o.title == each.title).members)
+        for each in found.sets
+        if each.family == 4
+    ]
+    assert 0 < sum(added) <= MAX_EVENT
