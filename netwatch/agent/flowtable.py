@@ -56,10 +56,7 @@ class _Row:
     interfaces: tuple[int, int]
     flags: tuple[int, int]
     low_is_client: int
-
-    @property
-    def born(self) -> int:
-        return min(moment for moment in self.first if moment)
+    born: int
 
     @property
     def ended(self) -> int:
@@ -236,9 +233,9 @@ def _row(values: tuple[Any, ...]) -> _Row:
     """A row of ENTRY, in the order of its fields."""
     hint, packets, size, payload, first, last, interfaces, flags, *counts = values[5:]
     totals = _Totals(tuple(packets), tuple(size), tuple(payload), *counts)
-    return _Row(
-        _key(values), totals, tuple(first), tuple(last), tuple(interfaces), tuple(flags), hint
-    )
+    born = min(filter(None, first))
+    key, ways = _key(values), (tuple(first), tuple(last), tuple(interfaces), tuple(flags))
+    return _Row(key, totals, *ways, hint, born)
 
 
 def _ending(row: _Row, now: int) -> tuple[bool, bool]:

@@ -169,7 +169,8 @@ def _report(
 def _fail_check(invalid: InvalidPolicies, *, as_json: bool) -> None:
     """Print every problem, not the first alone."""
     if as_json:
-        problems = [problem.as_json()["error"] for problem in invalid.problems]
+        told = [problem.as_json() for problem in invalid.problems]
+        problems = [one["error"] | {"replacement": one.get("replacement")} for one in told]
         print_json({**invalid.as_json(), "errors": problems})
     for problem in invalid.problems:
         say(f"netwatch: {problem}")

@@ -26,7 +26,7 @@ from netwatch.policy.ir import (
     WorkloadPeer,
     World,
 )
-from netwatch.policy.networks import addresses_of
+from netwatch.policy.networks import addresses_of, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +193,12 @@ class Marks:
         """Equal for two parties exactly if no policy can tell them apart."""
         address = party.address or ""
         family = family_of(address)
-        number = ip_address(address)
+        number = int(ip_address(address))
         within = tuple(
             text
             for text in self.networks
-            if family_of(text) == family and number in ip_network(text, strict=False)
+            for version, first, last in (span(text),)
+            if version == family and first <= number <= last
         )
         within += tuple(sorted(self.partners.get(address, ())))
         if party.workload is None:

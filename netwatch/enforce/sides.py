@@ -70,7 +70,7 @@ class Sides:
         self._spoken: dict[tuple[Direction, tuple[int, ...]], _Words] = {}
         self._words: dict[tuple[Direction, str], _Words | None] = {}
         self._parts: dict[object, _Parts] = {}
-        self._answers: dict[object, tuple[Region, Party, Party]] = {}
+        self._answers: dict[object, Region] = {}
         self._pairs: dict[tuple[Region, Region], Region] = {}
         self._outer: dict[object, list[tuple[tuple[int, int], Party]]] = {}
         self._networks: dict[object, tuple[str, ...]] = {}
@@ -101,25 +101,25 @@ class Sides:
         words = self.words(direction, own.workload) if own.workload else None
         if words is None:
             return self._full[family]
-        key = (direction, id(own), id(peer), family)
-        known = self._answers.get(key)
-        if known is None:
-            target = own.workload if direction is Direction.INGRESS else peer.workload
-
-            parts = self._parts_of(words, target, family)
+        target = own.workload if direction is Direction.INGRESS else peer.workload
+        named = tuple(port_numbers(port, target) for port in words.named)
+        key = (direction, family, named, self.judge.alike(own, peer))
+        region = self._answers.get(key)
+        if region is None:
+            parts = self._parts_of(words, target, named, family)
             said = tuple(
                 self.judge.side(direction, own, peer, protocol, port, now=self.now).permits
                 for protocol, port in parts.asked
             )
-            region = parts.regions.get(said)
-            if region is None:
-                region = parts.regions[said] = parts.region(said)
-            known = self._answers[key] = region, own, peer  # kept, so that no id comes again
-        return known[0]
+            if said not in parts.regions:
+                parts.regions[said] = parts.region(said)
+            region = self._answers[key] = parts.regions[said]
+        return region
 
-    def _parts_of(self, words: _Words, target: Workload | None, family: int) -> _Parts:
+    def _parts_of(
+        self, words: _Words, target: Workload | None, named: object, family: int
+    ) -> _Parts:
         """All ports of all protocols, in parts that no rule tells apart at this destination."""
-        named = tuple(port_numbers(port, target) for port in words.named)
         key = (id(words), named, family)
         known = self._parts.get(key)
         if known is None:

@@ -3,8 +3,8 @@
 The documents are those that `netwatch host apply` left; here they are never changed. When the
 runtime does not answer the rules in the kernel stay as they are; only the addresses of workloads
 that have ended are nobody's from then on, for the runtime may give them to others before it tells
-(dockerd does, when it is restarted). What others changed is told apart from what must change because time, workloads or documents did: it is what
-differs from the rules that we put there last.
+(dockerd does, when it is restarted). What others changed is told apart from what must change
+because time, workloads or documents did: it is what differs from the rules that we put there last.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ def look(
 ) -> Kept | None:
     """Bring the kernel to what the applied documents mean for this snapshot.
 
-    None where the runtime does not answer: then only the dead are forgotten. `still`: whether documents and quarantine are what the
-    caller believes, asked when nobody else can change them. Raises Busy while somebody else
-    changes the rules, NotApplied if the kernel refuses, CapReached if a host can not hold it.
+    None where the runtime does not answer: then only the dead are forgotten. `still`: whether
+    documents and quarantine are what the caller believes, asked when nobody else can change them.
+    Raises Busy while somebody else changes the rules, NotApplied if the kernel refuses, CapReached
+    if a host can not hold it.
     """
     if snapshot.problem:
         with kernel.lock():

@@ -60,18 +60,23 @@ class NetwatchError(Exception):
         return f"{text} ({self.hint})" if self.hint else text
 
     def as_json(self) -> dict[str, Any]:
-        """`{"ok": false, "error": {...}}` with every key but `replacement` always present."""
-        error: dict[str, Any] = {
-            "code": self.code,
-            "message": self.message,
-            "hint": self.hint,
-            "file": self.file,
-            "line": self.line,
-            "column": self.column,
+        """`{"ok": false, "error": {...}}` with every key always present; `replacement` is beside
+        the error where there is one, so that the error has the shape of the interface.
+        """
+        answer: dict[str, Any] = {
+            "ok": False,
+            "error": {
+                "code": self.code,
+                "message": self.message,
+                "hint": self.hint,
+                "file": self.file,
+                "line": self.line,
+                "column": self.column,
+            },
         }
         if self.replacement is not None:
-            error["replacement"] = self.replacement._asdict()
-        return {"ok": False, "error": error}
+            answer["replacement"] = self.replacement._asdict()
+        return answer
 
 
 class UsageError(NetwatchError):

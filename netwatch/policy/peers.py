@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from netwatch.model.workload import Workload
 from netwatch.policy.ir import (
     InternetPeer,
+    NamePeer,
     Operator,
     Party,
     PeerSpec,
@@ -18,8 +19,8 @@ from netwatch.policy.ir import (
     WorkloadPeer,
     World,
 )
-from netwatch.policy.match import is_host, peer_matches
-from netwatch.policy.networks import Outside
+from netwatch.policy.match import address_of, is_host, peer_matches
+from netwatch.policy.networks import Outside, addresses_of, span
 
 _Pair = tuple[str, str]
 _Entry = tuple[int, str | None, WorkloadPeer]
@@ -36,6 +37,7 @@ class Peers:
         self._by_space: dict[_Pair, list[_Entry]] = {}
         self._by_scan: list[_Entry] = []
         self._others: list[tuple[int, PeerSpec]] = []
+        self._named: dict[NamePeer, frozenset[tuple[int, int, int]]] = {}
 
     def number(self, namespace: str | None, peer: PeerSpec) -> int:
         """The number of this peer of a document of `namespace`."""
@@ -65,6 +67,12 @@ class Peers:
         return frozenset(found)
 
     def _is_other(self, peer: PeerSpec, party: Party) -> bool:
+        if isinstance(peer, NamePeer):  # the world may know hundreds of addresses for a wildcard
+            if peer not in self._named:
+                known = frozenset(span(text) for text in addresses_of(peer, self._world))
+                self._named[peer] = known
+            address = address_of(party)
+            return address is not None and span(address) in self._named[peer]
         if not isinstance(peer, InternetPeer):
             return peer_matches(peer, None, self._world, party)
         if party.workload is not None or party.host or party.address is None:
