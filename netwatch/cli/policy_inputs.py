@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,9 +106,10 @@ def _of_controller(source: Remote) -> World:
 
 def _of_this_host() -> World:
     from netwatch.cli.host import this_host
+    from netwatch.enforce import named
     from netwatch.enforce.ends import world_of
 
-    snapshot = this_host()
+    snapshot = named.dressed(this_host(), now=time.time_ns())
     if snapshot.problem:
         raise NetwatchError(
             f"no world is known: {snapshot.problem}", "name one with --world WORLD.json"

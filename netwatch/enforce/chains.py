@@ -139,15 +139,19 @@ def _tail(layout: Layout, chain: str) -> tuple[Chain, ...]:
     def denied(name: str, directions: str) -> Rule:
         return Rule(deny, (InSet(f"{p}{name}", directions),))
 
+    def barred(name: str, directions: str) -> tuple[Rule, ...]:
+        """Only where somebody is: each costs every packet behind it about 150 ns."""
+        return (denied(name, directions),) if layout.members.get(name) else ()
+
     return (
         Chain(
             f"{chain}PAIR",
             (
                 *blocks["pairs", "exact"],
                 *blocks["pairs", "barred"],
-                denied("bar-in", "dst,dst"),
-                denied("bar-out", "src,dst"),
-                denied("bar", "src,dst,dst"),
+                *barred("bar-in", "dst,dst"),
+                *barred("bar-out", "src,dst"),
+                *barred("bar", "src,dst,dst"),
                 *blocks["pairs", "wide"],
                 Rule(Return(), (InSet(f"{p}any", "dst,dst"), free)),
                 denied("shut-in", "dst"),
@@ -160,8 +164,8 @@ def _tail(layout: Layout, chain: str) -> tuple[Chain, ...]:
                 Rule(Return(), (InSet(f"{p}cidr-in", "dst,dst,src"),)),
                 *blocks["in", "exact"],
                 *blocks["in", "barred"],
-                denied("far-in", "dst,dst"),
-                denied("cut-in", "dst,dst,src"),
+                *barred("far-in", "dst,dst"),
+                *barred("cut-in", "dst,dst,src"),
                 *blocks["in", "wide"],
                 Rule(Return(), (InSet(f"{p}any", "dst,dst"),)),
                 denied("shut-in", "dst"),
@@ -173,8 +177,8 @@ def _tail(layout: Layout, chain: str) -> tuple[Chain, ...]:
                 Rule(Return(), (InSet(f"{p}cidr-out", "src,dst,dst"),)),
                 *blocks["out", "exact"],
                 *blocks["out", "barred"],
-                denied("far-out", "src,dst"),
-                denied("cut-out", "src,dst,dst"),
+                *barred("far-out", "src,dst"),
+                *barred("cut-out", "src,dst,dst"),
                 *blocks["out", "wide"],
                 Rule(Return(), (free,)),
                 Rule(deny),

@@ -42,7 +42,8 @@ from netwatch.enforce.ruleset import (
 
 CHAINS, SETS = "NW-", "nw-"  # what begins like this is ours
 DOCKER_USER = "DOCKER-USER"
-_BLOCK = re.compile(r"--match-set nw-[edb]-")  # sets of ends: such a rule depends on the policies
+# sets of ends, and of what is barred: such a rule depends on the policies
+_BLOCK = re.compile(r"--match-set nw-(?:[edb]-|bar|far|cut)")
 _FIRST = (("create", ""), ("add", "allow"), ("add", "bar"), ("add", "block"))
 _MIDDLE = (
     *(("add", phase) for phase in ("egress", "anyone", "ingress", "known", "guard")),
