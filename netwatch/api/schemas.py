@@ -227,6 +227,15 @@ SCHEMAS: dict[str, Schema] = {
             totals=map_of(NUMBER),
             proven=NUMBER,
             proven_at=MAYBE_TIME,
+            repairs=many(
+                record(
+                    right_until=MAYBE_TIME,
+                    repaired=MAYBE_TIME,
+                    open_ms_at_most={"type": "number"},
+                    differences=TEXTS,
+                    by=TEXTS,
+                )
+            ),
             unproven=many(
                 record(
                     kind={"enum": ["false-allow", "false-deny"]},

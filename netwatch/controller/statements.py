@@ -102,11 +102,15 @@ select {bucket} as bucket, if(reporter = 'server', 'server', 'client') as side,
         when client_payload + server_payload > 0 then 2 else 0 end)::tinyint as encryption,
     bool_or(direction = 'seen' and answered) as proven, bool_or(direction = 'seen') as seen,
     string_agg(distinct concat(state, chr(31), application, chr(31), version), chr(30)) as kinds,
-    arg_max(verdict, judged.seen) as verdict, arg_max(staged, judged.seen) as staged,
+    if(max(judged.seen) filter (where verdict = 'violated') >= max(judged.seen) - 300000000000,
+        'violated', arg_max(verdict, judged.seen)) as verdict,
+    arg_max(staged, judged.seen) as staged,
     max(link) as link, arg_max(name, judged.seen) as name
 from judged group by 1, 2, 3, 4, 5, 6
 """
 
+# A broken obligation stands for five minutes (in nanoseconds): the next conversation may keep the
+# rule, and would hide it from everybody within a second.
 # By position: a name would mean the bucket of the rows that come in, not the one that goes out.
 MERGE = """
 select {bucket} as bucket, side, source, destination, protocol, port,
@@ -114,7 +118,9 @@ select {bucket} as bucket, side, source, destination, protocol, port,
     sum(packets) as packets, sum(bytes) as bytes, min(first_seen) as first_seen,
     max(last_seen) as last_seen, max(encryption) as encryption, bool_or(proven) as proven,
     bool_or(seen) as seen, string_agg(distinct kinds, chr(30)) as kinds,
-    arg_max(verdict, last_seen) as verdict, arg_max(staged, last_seen) as staged,
+    if(max(last_seen) filter (where verdict = 'violated') >= max(last_seen) - 300000000000,
+        'violated', arg_max(verdict, last_seen)) as verdict,
+    arg_max(staged, last_seen) as staged,
     max(link) as link, arg_max(name, last_seen) as name
 from ({rows}) as pieces group by 1, 2, 3, 4, 5, 6
 """

@@ -21,7 +21,7 @@ FLOWS = 40
 
 
 def work(folder: Path, sequence: int, acknowledged: int) -> None:
-    """Takes reports until it is killed; every fourth one is followed by all the upkeep there is."""
+    """Takes reports until it is killed; every fourth is followed by all the upkeep there is."""
     clock = Clock(START + sequence * 60 * SECOND)
     fleet = controller(folder, clock)
     while True:

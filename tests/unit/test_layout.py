@@ -40,8 +40,8 @@ TESTED_IN = {
     "netns/test_enforce_spoofing.py": "enforce/linklocal enforce/nftables",
     "netns/test_enforce_writers.py": "enforce/iptc_restore enforce/writers",
     "netns/test_lab.py": (
-        "cli/lab discover/links lab/certificate lab/clients lab/connect lab/lifecycle lab/netns lab/orders "
-        "lab/serve lab/servers lab/state lab/wiring"
+        "cli/lab discover/links lab/certificate lab/clients lab/connect lab/lifecycle lab/netns "
+        "lab/orders lab/serve lab/servers lab/state lab/wiring"
     ),
     "netns/test_probe.py": "cli/probe cli/verified enforce/trial agent/proof",
     "netns/test_quarantine.py": "cli/quarantine enforce/quarantine",
@@ -52,12 +52,15 @@ TESTED_IN = {
     "unit/api/test_guard.py": "api/access api/app api/pages",
     "unit/api/test_rest.py": "api/answers api/metrics api/openapi api/routes api/schemas",
     "unit/capture/files/test_reading.py": "capture/files/*",
+    "unit/cli/test_fleet.py": "cli/flows",
     "unit/cli/test_policy.py": "cli/policy_*",
     "unit/cli/test_policy_tools.py": "policy/sarif",
     "unit/cli/test_read.py": "cli/read_*",
     "unit/controller/test_policies.py": "model/policy_version controller/policy_documents",
     "unit/api/test_traffic.py": "controller/exporting cli/compared",
-    "unit/controller/test_history.py": "controller/columns controller/ledger controller/statements",
+    "unit/controller/test_history.py": (
+        "controller/columns controller/ledger controller/statements"
+    ),
     "unit/controller/test_service.py": "controller/folder controller/records controller/store",
     "unit/detect/test_detectors.py": (
         "detect/denied detect/obligation detect/plaintext detect/ports detect/repaired "

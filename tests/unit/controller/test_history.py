@@ -103,6 +103,20 @@ def test_direction_is_that_of_what_was_answered(history: History) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("later_s", "told"),
+    [pytest.param(1, "violated", id="a moment"), pytest.param(301, "allow", id="long")],
+)
+def test_a_broken_obligation_is_not_hidden_by_the_next_conversation(
+    history: History, later_s: int, told: str
+) -> None:
+    """The next one kept the rule a second later, and nobody ever heard of the one before."""
+    put(history, 1, flow(verdict="violated"))
+    last = START + later_s * SECOND
+    put(history, 2, flow(sport=2, verdict="allow", first_seen=last, last_seen=last), at=last)
+    assert [half.verdict for half in history.edges(None, None)] == [told]
+
+
 def test_the_latest_verdict_is_the_edges(history: History) -> None:
     put(history, 1, flow(verdict="allow"))
     history.roll_up(START + HOUR)
