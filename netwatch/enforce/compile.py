@@ -166,7 +166,7 @@ def _known(snapshot: Snapshot, family: int) -> MemberSet:
 
 
 def _fail_closed(policies: Iterable[Policy], snapshot: Snapshot) -> list[Network]:
-    """Networks on which an enforcing document selects a workload."""
+    """Networks on which an enforcing document selects a workload, or did before it went."""
     selecting, world = tuple(policies), world_of(snapshot)
     names = {
         name
@@ -174,7 +174,12 @@ def _fail_closed(policies: Iterable[Policy], snapshot: Snapshot) -> list[Network
         if any(governs(policy, workload, world) for policy in selecting)
         for name in (*workload.networks, *(i.network for i in workload.interfaces))
     }
-    return [n for n in snapshot.networks if n.name in names and n.driver == "bridge"]
+    stay = snapshot.closed if selecting else ()
+    return [
+        network
+        for network in snapshot.networks
+        if network.driver == "bridge" and (network.name in names or network.bridge in stay)
+    ]
 
 
 def _guard(closed: Iterable[Network], family: int) -> list[MemberSet]:

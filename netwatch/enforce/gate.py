@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from netwatch.enforce import kernel, netlink
+from netwatch.enforce import closures, kernel, netlink
 from netwatch.enforce.render import word
 from netwatch.enforce.ruleset import FAMILIES, Ruleset
 from netwatch.enforce.writers import LOCK_WAIT_S, PROGRAM
@@ -28,12 +28,7 @@ _MADE = "gate"  # remembers which tables were not there before
 
 def bridges_to_close(ruleset: Ruleset, snapshot: Snapshot) -> tuple[str, ...]:
     """Bridges that the rules close, and those of whoever is quarantined."""
-    found = {
-        member.partition(",")[2]
-        for each in ruleset.sets
-        if each.name == "nw-bridge"
-        for member in each.members
-    }
+    found = set(closures.bridges_of(ruleset))
     held = {entry.workload for entry in snapshot.quarantined}
     names = {
         name

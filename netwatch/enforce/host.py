@@ -14,7 +14,18 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from netwatch.enforce import counters, gate, indoors, kernel, netlink, sessions, sockets, standing
+from netwatch.enforce import (
+    bridging,
+    closures,
+    counters,
+    gate,
+    indoors,
+    kernel,
+    netlink,
+    sessions,
+    sockets,
+    standing,
+)
 from netwatch.enforce.begun import lenient
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
@@ -129,7 +140,12 @@ def heal() -> bool:
 
 def preview(policies: Sequence[Policy], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
     """What `apply` would do; changes nothing."""
-    return _look(policies, with_link_local(snapshot), backend=backend, now=now)[0]
+    return _look(policies, _anew(snapshot), backend=backend, now=now)[0]
+
+
+def _anew(snapshot: Snapshot) -> Snapshot:
+    """What other documents closed is not closed by these."""
+    return replace(with_link_local(snapshot), closed=())
 
 
 def _look(
@@ -163,11 +179,11 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
     if files:
         standing.refuse_off()
     with kernel.lock():
-        snapshot = with_link_local(snapshot)
+        snapshot = _anew(snapshot)
         seen, actual = _look(policies, snapshot, backend=backend, now=now)
         _leave_other_backend(seen.backend)
         remember_before()
-        see_bridges(snapshot, enforcing=seen.ruleset.enforcing)
+        bridging.see(snapshot, enforcing=seen.ruleset.enforcing)
         fresh, host = actual.fresh, host_addresses(snapshot)
         begun = lenient(seen.ruleset, policies, snapshot, now=now)
         if fresh and seen.ruleset.enforcing:
@@ -182,6 +198,7 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
             sessions.cut(session)
             cuts.add(str(session))
         remember(texts, _State(seen.backend, seen.ruleset.digest, now))
+        closures.keep(closures.bridges_of(seen.ruleset))
         gate.open_gate()
         told = stand() or standing.keep(closed=gate.bridges_to_close(seen.ruleset, snapshot))
     ruleset = _told(seen.ruleset, told)
@@ -257,28 +274,6 @@ def _leave_other_backend(backend: str) -> None:
         )
 
 
-def see_bridges(snapshot: Snapshot, *, enforcing: bool) -> tuple[str, ...]:
-    """Packets within a bridge pass iptables only if br_netfilter says so; what it did not say.
-
-    Where there is none, `indoors` enforces.
-    """
-    found = unseen_bridges(snapshot, enforcing=enforcing)
-    for name in found:
-        kernel.set_sysctl(name, "1")
-    return tuple(found.values())
-
-
-def unseen_bridges(snapshot: Snapshot, *, enforcing: bool) -> dict[str, str]:
-    """The switches that hide bridged packets from our rules, each with a sentence."""
-    if not enforcing or not any(network.driver == "bridge" for network in snapshot.networks):
-        return {}
-    return {
-        name: f"net.bridge.{name} is {value}: traffic within a bridge is not seen"
-        for name, value in (kernel.sysctls().items() if kernel.bridges_seen() else ())
-        if value != "1"
-    }
-
-
 def remember_before() -> None:
     """Keep what the host is like before anything of ours is there, once."""
     place = folder()
@@ -339,7 +334,7 @@ def verify(
     ruleset = compile(chosen, snapshot, now=now)
     drift = list(plan(ruleset, kernel.read(state.backend)).drift)
     drift += indoors.differences(ruleset, snapshot, state.backend)
-    drift += unseen_bridges(snapshot, enforcing=ruleset.enforcing).values()
+    drift += bridging.unseen(snapshot, enforcing=ruleset.enforcing).values()
     return tuple(drift)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from netwatch.enforce import kernel, refused
+from netwatch.enforce import closures, kernel, refused
 from netwatch.model.snapshot import Addresses, Snapshot
 from netwatch.model.times import SECOND
 
@@ -70,9 +70,17 @@ def known(entries: Iterable[Named], *, now: int) -> tuple[Addresses, Addresses]:
 
 
 def dressed(snapshot: Snapshot, *, now: int) -> Snapshot:
-    """The snapshot with what an agent learned: addresses of names, and what is refused."""
+    """The snapshot with what is remembered here: addresses of names, who is refused, what is
+    closed.
+    """
     names, lapsed = known(read(), now=now)
-    return replace(snapshot, names=names, lapsed=lapsed, refused=refused.read(now=now))
+    return replace(
+        snapshot,
+        names=names,
+        lapsed=lapsed,
+        refused=refused.read(now=now),
+        closed=closures.read(),
+    )
 
 
 def _by_name(entries: Iterable[Named]) -> Addresses:

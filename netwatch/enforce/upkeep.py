@@ -13,7 +13,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from netwatch.enforce import counters, escapes, gate, host, indoors, kernel, sessions, standing
+from netwatch.enforce import (
+    bridging,
+    closures,
+    counters,
+    escapes,
+    gate,
+    host,
+    indoors,
+    kernel,
+    sessions,
+    standing,
+)
 from netwatch.enforce.begun import lenient
 from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
@@ -81,7 +92,7 @@ def look(
             last = Kept(ruleset, snapshot)
         actual = kernel.read(applied.backend)
         todo = plan(ruleset, actual)
-        switches = host.see_bridges(snapshot, enforcing=ruleset.enforcing)
+        switches = bridging.see(snapshot, enforcing=ruleset.enforcing)
         if moved or not todo.empty:
             begun = lenient(ruleset, applied.policies, snapshot, now=now)
             _mend(todo, begun, snapshot, applied.backend)
@@ -122,6 +133,7 @@ def _mend(todo: Plan, begun: Ruleset, snapshot: Snapshot, backend: str) -> None:
     kernel.carry_out(todo, backend)
     found = sessions.forbidden(begun, host_addresses(snapshot))
     escapes.end(found, dict(begun.facts.names), host.folder())
+    closures.keep(closures.bridges_of(begun))
     standing.keep(closed=gate.bridges_to_close(begun, snapshot))
 
 

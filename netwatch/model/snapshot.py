@@ -78,7 +78,7 @@ class Snapshot:
     that an operator cut off. `protected` are pairs of a local and a far address between which
     nothing leaves this host but in an encrypted tunnel. `names` are the addresses that DNS names
     are known to have, `lapsed` those they had before: for sessions that live on, not for new ones.
-    `refused` is what may not begin, whatever policies say.
+    `refused` is what may not begin, whatever policies say; `closed` are bridges that stay closed.
     """
 
     host: str
@@ -94,3 +94,4 @@ class Snapshot:
     names: Addresses = ()
     lapsed: Addresses = ()
     refused: tuple[Refused, ...] = ()
+    closed: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ TESTED_IN = {
     "netns/test_denials.py": "cli/denials",
     "netns/test_enforce.py": (
         "cli/host enforce/confirm enforce/host enforce/kernel enforce/netlink enforce/sessions "
-        "enforce/ipset enforce/sockets"
+        "enforce/ipset enforce/sockets enforce/bridging"
     ),
     "netns/test_enforce_inside.py": "enforce/indoors",
     "netns/test_faults.py": "enforce/upkeep agent/watchman",
