@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -35,6 +36,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
+class OneLine(logging.Formatter):
+    """A log line for each message, whatever is in the names that it holds."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message with line breaks as `\\x0a`; a trace behind it stays as it is."""
+        return printable(super().formatMessage(record)).replace("\n", "\\x0a")
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell; cells are made printable."""
     cells = [[printable(str(cell)).replace("\n", " ") for cell in row] for row in rows]
@@ -49,6 +58,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def run(command: click.Command) -> None:
     """Run the program; ends the process with the exit code of the interface."""
     wants_json = "--json" in sys.argv
+    lines = logging.StreamHandler()
+    lines.setFormatter(OneLine())
+    logging.basicConfig(handlers=[lines], level=logging.WARNING)
     try:
         # Without standalone mode click returns the code that a command ended with.
         sys.exit(command.main(standalone_mode=False, prog_name="netwatch") or 0)

@@ -221,12 +221,14 @@ def seen(netwatch: Netwatch) -> dict[Edge, int]:
 
 
 def test_a_container_of_300_ms_is_named(engine: Engine, netwatch: Netwatch) -> None:
-    """It starts, calls, and is gone before anybody could look: five of them, five edges."""
+    """It starts, calls, and is gone before anybody could look: five of them, five edges.
+
+    Where its link was watched a moment after its SYN the connection counts as an older one.
+    """
     engine.run("web", "httpd -f -p 80", expose=(80,))
     netwatch.up()
     address = engine.address("web")
     names = [f"brief-{number}" for number in range(5)]
     for name in names:
         engine.run(name, ["sh", "-c", f"nc -w 1 {address} 80 </dev/null; sleep 0.2"])
-    wanted: dict[Any, int] = {(name, "web", 80): 1 for name in names}
-    becomes(lambda: seen(netwatch), wanted)
+    becomes(lambda: set(seen(netwatch)), {(name, "web", 80) for name in names})

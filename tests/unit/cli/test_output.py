@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 
 import click
@@ -31,6 +32,14 @@ from netwatch.model.errors import (
 )
 def test_what_is_shown_can_not_move_a_cursor(text: str, shown: str) -> None:
     assert output.printable(text) == shown
+
+
+def test_a_name_can_not_forge_a_line_of_the_log() -> None:
+    """A Compose project may be called anything; its containers are named in the log."""
+    hostile = "shop\nnetwatch: all is well\x1b[2K"
+    record = logging.LogRecord("n", logging.WARNING, "f", 1, "cut: %s", (hostile,), None)
+    told = output.OneLine().format(record)
+    assert told == "cut: shop\\x0anetwatch: all is well\\x1b[2K"
 
 
 def test_a_table_is_as_wide_as_its_cells_and_a_row_is_a_line() -> None:
