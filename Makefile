@@ -59,7 +59,7 @@ unit:
 # Each part is apart from the machine and from the others, so two may run at once: they mostly wait.
 slow:
 	@$(call say,tests that need root: network namespaces + docker + browser (some minutes))
-	@$(MAKE) -s -j3 --output-sync=target netns-1 netns-2 pages mutations
+	@$(MAKE) -s -j2 --output-sync=target netns-1 netns-2 pages mutations
 
 # FUZZ_S: for how many seconds; tests/bench/fuzz.py goes on without end.
 mutations:

@@ -145,11 +145,13 @@ def test_what_others_change_is_mended_in_time_and_told_with_its_window(watched: 
         assert any(
             "iptables" in n or "nft" in n for r in watched.state()["repairs"] for n in r["by"]
         )
-    alerts = [
-        a for a in watched.running.get("alerts")["alerts"] if a["detector"] == "rules-changed"
-    ]
-    assert len(alerts) == 1 and alerts[0]["host"] == "a"
-    assert alerts[0]["evidence"][0]["differences"]
+
+    def alerts() -> list[dict[str, Any]]:
+        found = watched.running.get("alerts")["alerts"]
+        return [alert for alert in found if alert["detector"] == "rules-changed"]
+
+    watched.wait(lambda: [alert["host"] for alert in alerts()] == ["a"], "one alert for the host")
+    assert alerts()[0]["evidence"][0]["differences"]
 
 
 def test_what_runs_out_by_itself_was_changed_by_nobody(watched: Watched) -> None:
