@@ -39,6 +39,7 @@ VERBS = {
     "library": "netwatch.cli.policy_library",
     "matrix": "netwatch.cli.policy_questions",
     "mode": "netwatch.cli.policy_versions",
+    "propose": "netwatch.cli.policy_compose",
     "reach": "netwatch.cli.policy_reach",
     "replay": "netwatch.cli.policy_traffic",
     "rollback": "netwatch.cli.policy_versions",

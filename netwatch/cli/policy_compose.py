@@ -1,4 +1,6 @@
-"""`netwatch policy check --compose`: Compose files read, judged and asked for proposals."""
+"""`netwatch policy check --compose` and `propose`: Compose files read, judged and asked for
+proposals, and running workloads for theirs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from netwatch.policy.allow_labels import Wish, proposed, read_wishes
+import click
+
+from netwatch.cli import policy_inputs as inputs
+from netwatch.cli.output import json_option, print_json, printable, say
+from netwatch.policy.allow_labels import LABEL, Wish, proposed, read_wishes, wishes_in
 from netwatch.policy.compose import Project, read_compose
 from netwatch.policy.compose_check import check_links, world_of
 from netwatch.policy.document import parse
@@ -52,3 +58,25 @@ def read_deployment(files: Sequence[Path]) -> Deployment:
                     wishes += read_wishes(service.workload, service.allow, project.services)
     problems.raise_any()
     return Deployment(tuple(projects), tuple(wishes))
+
+
+@click.command()
+@inputs.WORLD
+@json_option
+def propose(world_file: Path | None, as_json: bool) -> None:
+    """What labels netwatch.allow of workloads would like, as staged Segments; no rule by itself.
+
+    A label that names no service or no port is told and left out: anybody may write one.
+    """
+    world, wishes, refused = wishes_in(inputs.read_world(world_file))
+    text = as_text(proposed(wishes, world))
+    parse(text, "proposed.yaml")
+    if as_json:
+        told = [error.as_json()["error"] for error in refused]
+        print_json({"ok": True, "proposals": text, "wishes": len(wishes), "refused": told})
+        return
+    for error in refused:
+        say(f"left out: {error}")
+    if not wishes:
+        say(f"no workload has a label {LABEL} that could be read")
+    click.echo(printable(text), nl=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netwatch.model.errors import InvalidDocument
 from netwatch.model.workload import Workload
@@ -54,6 +54,38 @@ def read_wishes(workload: Workload, node: Node, known: Iterable[str]) -> tuple[W
         ports = () if match[2] is None else read_ports(_port(match[2], place, node))
         wishes.append(Wish(workload, match[1], ports))
     return tuple(wishes)
+
+
+def wishes_in(world: World) -> tuple[World, tuple[Wish, ...], tuple[InvalidDocument, ...]]:
+    """What the labels of running workloads say, replicas once; and what can not be read, which
+    nobody has to mend before the rest is proposed: anybody may write a label.
+
+    The world is the same one, each workload with the name of its service.
+    """
+    named = replace(world, workloads=tuple(_served(w) for w in world.workloads))
+    services: dict[str, set[str]] = {}
+    for workload in named.workloads:
+        services.setdefault(workload.namespace, set()).add(workload.service or "")
+    wishes: dict[tuple[str, str | None, str], Wish] = {}
+    refused = []
+    for workload in named.workloads:
+        text = workload.label_values().get(LABEL)
+        if not text:
+            continue
+        node = Node(Kind.TEXT, Place(workload.key, 1, 1), text)
+        try:
+            for wish in read_wishes(workload, node, sorted(services[workload.namespace])):
+                key = (workload.namespace, workload.service, f"{wish.service} {wish.ports}")
+                wishes.setdefault(key, wish)
+        except InvalidDocument as error:
+            refused.append(error)
+    return named, tuple(wishes.values()), tuple(refused)
+
+
+def _served(workload: Workload) -> Workload:
+    labels = workload.label_values()
+    service = workload.service or labels.get("com.docker.compose.service") or workload.name
+    return replace(workload, service=service)
 
 
 def _port(text: str, place: Place, node: Node) -> Node:

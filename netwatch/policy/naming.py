@@ -23,7 +23,7 @@ PREFERRED = (
     "tier",
 )
 _CHANGING = re.compile(
-    r"com\.docker\.compose\.(?!service$).*|org\.opencontainers\..*|desktop\.docker\.io/.*"
+    r"netwatch\.allow|com\.docker\.compose\.(?!service$).*|org\.opencontainers\..*|desktop\.docker\.io/.*"
     r"|(.*/)?(pod-template-hash|controller-revision-hash|pod-template-generation|pod-name"
     r"|pod-index|controller-uid|job-name|job-completion-index)"
 )
