@@ -102,7 +102,8 @@ def _as_json(answer: Ways) -> dict[str, Any]:
 def _row(kind: str, answer: Ways) -> tuple[str, ...]:
     direct = [name for name, steps in answer.called if steps == 1]
     further = [name for name, steps in answer.called if steps > 1]
-    ways_out = f"{answer.independent} ways: {' > '.join(answer.shortest)}"
+    number = "1 way" if answer.independent == 1 else f"{answer.independent} independent ways"
+    ways_out = f"{number}: {' > '.join(answer.shortest)}"
     return (
         kind,
         _names([name for name, _ in answer.callers]),
