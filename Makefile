@@ -65,12 +65,18 @@ slow:
 mutations:
 	@FUZZ_S=$${FUZZ_S:-20} $(BIN)/pytest tests/property/test_robustness.py
 
+# Tests of promises in time fail now and then where two cores do three things at once: what failed
+# is shown, and tried once more by itself.
+apart = tests/apart $(BIN)/pytest -o cache_dir=.pytest_cache/$@ $(1) || { \
+	$(call say,once more what failed in $@); \
+	tests/apart $(BIN)/pytest -o cache_dir=.pytest_cache/$@ --last-failed $(1); }
+
 netns-%:
-	@tests/apart $(BIN)/pytest tests/netns --part $*/2
+	@$(call apart,tests/netns --part $*/2)
 
 pages:
-	@tests/apart $(BIN)/pytest tests/docker
-	@tests/apart $(BIN)/pytest tests/browser
+	@$(call apart,tests/docker)
+	@$(call apart,tests/browser)
 
 test: test-ready
 	@$(call say,style and types and layers)
