@@ -31,9 +31,8 @@ from netwatch.enforce.compile import compile
 from netwatch.enforce.ends import host_addresses
 from netwatch.enforce.linklocal import with_link_local
 from netwatch.enforce.plan import CHAINS, Actual, Plan, plan
-from netwatch.enforce.plan import NOTHING as NO_RULES
 from netwatch.enforce.ruleset import FAMILIES, HOOKS, Ruleset
-from netwatch.enforce.sets import NotApplied, restore_sets
+from netwatch.enforce.sets import NotApplied
 from netwatch.kernel.namespaces import inside
 from netwatch.model.errors import NetwatchError
 from netwatch.model.policy_version import NO_DOCUMENTS, digest_of
@@ -349,16 +348,7 @@ def remove(*, for_good: bool = True) -> bool:
         gate.open_gate()
         if for_good:
             standing.forget()
-        after: tuple[str, ...] = ()
-        for backend in (kernel.NFT, kernel.LEGACY):
-            todo = plan(NO_RULES, kernel.read(backend))
-            found = found or not todo.empty
-            rules = tuple(step for step in todo.steps if step.family is not None)
-            kernel.carry_out(Plan(rules, guard=todo.guard), backend)
-            after = tuple(
-                line for step in todo.steps if step.family is None for line in step.lines
-            )
-        restore_sets(after)
+        found = kernel.take_away() or found
         place = folder()
         found = indoors.leave(rooms()) or found or place.exists()
         _restore_before(place)

@@ -17,10 +17,9 @@ import msgspec
 
 from netwatch.enforce import kernel, netlink, sockets
 from netwatch.enforce.compile import compile
-from netwatch.enforce.plan import NOTHING as NO_RULES
-from netwatch.enforce.plan import Plan, plan
+from netwatch.enforce.plan import plan
 from netwatch.enforce.ruleset import Ruleset
-from netwatch.enforce.sets import NotApplied, restore_sets
+from netwatch.enforce.sets import NotApplied
 from netwatch.enforce.share import hidden_from_host, share_of
 from netwatch.kernel.namespaces import NAMED, NamespaceMissing, inside, path_of_pid
 from netwatch.model.snapshot import Snapshot
@@ -176,12 +175,7 @@ def empty(held: dict[int, tuple[str, ...]]) -> None:
 
 def _emptier(before: tuple[str, ...]) -> Callable[[], None]:
     def work() -> None:
-        for backend in (kernel.NFT, kernel.LEGACY):
-            todo = plan(NO_RULES, kernel.read(backend))
-            rules = tuple(step for step in todo.steps if step.family is not None)
-            if rules:
-                kernel.carry_out(Plan(rules), backend)
-        restore_sets([line for step in todo.steps if step.family is None for line in step.lines])
+        kernel.take_away()
         for family, title in ((4, "ip filter"), (6, "ip6 filter")):
             made_by_us = title not in before and title in netlink.nft_tables()
             if made_by_us and kernel.is_bare(kernel.saved(kernel.NFT, family)):

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from netwatch.enforce.nftables import read_guard, write_guard
-from netwatch.enforce.plan import CHAINS, DOCKER_USER, Actual, Plan, Step
+from netwatch.enforce.plan import CHAINS, DOCKER_USER, NOTHING, Actual, Plan, Step
+from netwatch.enforce.plan import plan as plan_of
 from netwatch.enforce.ruleset import FAMILIES, HOOKS
 from netwatch.enforce.sets import NotApplied, read_sets, restore_sets
 from netwatch.enforce.writers import NAME_OF_LEGACY, PROGRAM, Writer, writer_of
@@ -172,6 +173,22 @@ def carry_out(plan: Plan, backend: str, *, writer: Writer | None = None) -> None
             f"the kernel did not take the rules, those from before stay in force: {error.message}",
             error.hint or "see netwatch doctor; nothing that was permitted has changed",
         ) from None
+
+
+def take_away() -> bool:
+    """Every rule and set of ours out of the caller's namespace, of both backends; whether there
+    were any. Sets go last: rules of either backend may ask for them.
+    """
+    found = False
+    left: tuple[str, ...] = ()
+    for backend in (NFT, LEGACY):
+        todo = plan_of(NOTHING, read(backend))
+        found = found or not todo.empty
+        rules = tuple(step for step in todo.steps if step.family is not None)
+        carry_out(Plan(rules, guard=todo.guard), backend)
+        left = tuple(line for step in todo.steps if step.family is None for line in step.lines)
+    restore_sets(left)
+    return found
 
 
 def _tests(plan: Plan) -> Iterator[tuple[int, tuple[str, ...]]]:
