@@ -8,16 +8,9 @@ own Judge instead of a second reading of what policies mean.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-    summarize_address_range,
-)
 from typing import NamedTuple
+
+from netaddr import IPAddress, IPNetwork, IPRange, cidr_merge
 
 PORTED = ("tcp", "udp", "sctp")
 OTHER = "other"  # stands for every protocol that no document names
@@ -103,45 +96,30 @@ def ranges(networks: Iterable[str], family: int) -> list[tuple[int, int]]:
     starts = {0}
     size = 1 << (32 if family == 4 else 128)
     for text in networks:
-        network = ip_network(text, strict=False)
+        network = IPNetwork(text)
         if network.version == family:
-            starts |= {int(network.network_address), int(network.broadcast_address) + 1}
+            starts |= {network.first, network.last + 1}
     ordered = sorted(start for start in starts if start < size)
     return list(zip(ordered, [start - 1 for start in ordered[1:]] + [size - 1], strict=True))
 
 
 def address(number: int, family: int) -> str:
     """The address with this number."""
-    return str(IPv4Address(number) if family == 4 else IPv6Address(number))
+    return str(IPAddress(number, family))
 
 
 def networks_of(pieces: Iterable[tuple[int, int]], family: int) -> tuple[str, ...]:
-    """The fewest networks that cover these ranges; ipset refuses a /0, so that is halved."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(pieces):
-        if joined and joined[-1][1] + 1 >= first:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    found: list[str] = []
-    for first, last in joined:
-        low, high = address(first, family), address(last, family)
-        for network in summarize_address_range(ip_address(low), ip_address(high)):
-            found += [_member(part) for part in _halved(network)]
-    return tuple(found)
-
-
-def _halved(network: IPv4Network | IPv6Network) -> list[IPv4Network | IPv6Network]:
-    return [network] if network.prefixlen else list(network.subnets())
-
-
-def _member(network: IPv4Network | IPv6Network) -> str:
-    """As `ipset save` prints it: a network of one address without its prefix length."""
-    if network.prefixlen == network.max_prefixlen:
-        return str(network.network_address)
-    return str(network)
+    """The fewest networks that cover these ranges, as members of an ipset, in order."""
+    spans = [IPRange(*(IPAddress(end, family) for end in piece)) for piece in pieces]
+    return tuple(part for network in cidr_merge(spans) for part in _members(network))
 
 
 def member(text: str) -> tuple[str, ...]:
     """A network as members of an ipset, in the spelling of `ipset save`."""
-    return tuple(_member(part) for part in _halved(ip_network(text, strict=False)))
+    return tuple(_members(IPNetwork(text).cidr))
+
+
+def _members(network: IPNetwork) -> Iterable[str]:
+    """ipset refuses a /0, so that is halved; one address is told without its prefix length."""
+    for part in [network] if network.prefixlen else network.subnet(1):
+        yield str(part.ip) if part.size == 1 else str(part)
