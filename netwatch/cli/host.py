@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from netwatch.cli.output import json_option, print_json, say
+from netwatch.cli.trail import audited
 from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Snapshot
 
@@ -118,10 +119,13 @@ def apply(paths: tuple[Path, ...], backend: str, confirm_s: int | None, as_json:
     else:
         seen = confirm.apply(paths, guarded_host(), backend=backend, now=now, seconds=confirm_s)
     answer = described(seen) | {"confirm_seconds": confirm_s}
+    answer["warnings"] = list(audited("host.apply", _in_short(answer)))
     if as_json:
         print_json(answer)
         return
     tell(answer)
+    for warning in answer["warnings"]:
+        say(f"note: {warning}")
     say(f"applied and read back ({answer['backend']}, {answer['digest'][:12]})")
     if confirm_s is not None:
         say(f"netwatch host confirm within {confirm_s} s keeps it")
@@ -166,9 +170,13 @@ def remove(release_all: bool, keep_quarantine: bool, as_json: bool) -> None:
         found = True
     else:
         found = quarantine.remove(release_all=release_all)
+    facts = {"removed": found, "release_all": release_all}
+    warnings = audited("host.remove", facts) if found else ()
     if as_json:
-        print_json({"ok": True, "removed": found})
+        print_json({"ok": True, "removed": found, "warnings": list(warnings)})
         return
+    for warning in warnings:
+        say(f"note: {warning}")
     say("removed" if found else "there was nothing to remove")
 
 
@@ -180,9 +188,12 @@ def confirm(as_json: bool) -> None:
 
     need_root()
     confirmation.confirm()
+    warnings = audited("host.confirm", {})
     if as_json:
-        print_json({"ok": True})
+        print_json({"ok": True, "warnings": list(warnings)})
         return
+    for warning in warnings:
+        say(f"note: {warning}")
     say("confirmed")
 
 
@@ -252,7 +263,9 @@ def rollback(token: str, seconds: int) -> None:
     with confirmation.complaints() as file:
         os.dup2(file.fileno(), 2)
     time.sleep(seconds)
-    confirmation.roll_back(token, this_host, now=time.time_ns())
+    if confirmation.roll_back(token, this_host, now=time.time_ns()):
+        for warning in audited("host.rollback", {"confirm_seconds": seconds}):
+            say(f"note: {warning}")
 
 
 def described(seen: Preview) -> dict[str, Any]:
@@ -277,6 +290,20 @@ def described(seen: Preview) -> dict[str, Any]:
         "host_granular": list(facts.host_granular),
         "sessions_cut": list(seen.cuts),
         "notes": list(facts.notes),
+    }
+
+
+def _in_short(answer: dict[str, Any]) -> dict[str, str | int | bool | None]:
+    """What the audit trail keeps of a change."""
+    return {
+        "digest": answer["digest"],
+        "backend": answer["backend"],
+        "enforced": " ".join(answer["enforced"]),
+        "staged": " ".join(answer["staged"]),
+        "edges_added": len(answer["edges"]["added"]),
+        "edges_removed": len(answer["edges"]["removed"]),
+        "sessions_cut": len(answer["sessions_cut"]),
+        "confirm_seconds": answer["confirm_seconds"],
     }
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping
-from pathlib import Path
 
 import click
 
 from netwatch.cli.host import need_root, this_host
 from netwatch.cli.output import json_option, print_json, say
-from netwatch.model.errors import NetwatchError
+from netwatch.cli.trail import audited
 
 
 @click.command()
@@ -28,7 +25,7 @@ def off(release_all: bool, as_json: bool) -> None:
     need_root()
     done = turn_off(this_host, release_all=release_all, now=time.time_ns())
     facts = {"removed": done.removed, "release_all": release_all}
-    warnings = (*done.warnings, *_audited("host.off", facts))
+    warnings = (*done.warnings, *audited("host.off", facts))
     if as_json:
         told = {"quarantined": list(done.quarantined), "warnings": list(warnings)}
         print_json({"ok": True, "removed": done.removed, **told})
@@ -50,7 +47,7 @@ def on(as_json: bool) -> None:
     done = turn_on(this_host, now=time.time_ns())
     warnings = (
         *filter(None, (done.problem,)),
-        *_audited("host.on", {"documents": done.documents}),
+        *audited("host.on", {"documents": done.documents}),
     )
     if as_json:
         told = {"quarantined": list(done.quarantined), "warnings": list(warnings)}
@@ -59,23 +56,3 @@ def on(as_json: bool) -> None:
     for warning in warnings:
         say(f"note: {warning}")
     say(f"netwatch is on: {done.documents} documents are in force")
-
-
-def _audited(action: str, details: Mapping[str, str | int | bool | None]) -> tuple[str, ...]:
-    """One line of the audit trail; what can not be written down is done all the same, and said."""
-    from netwatch.audit import append, this_actor
-    from netwatch.settings import load
-
-    settings = load()
-    try:
-        append(
-            Path(settings.state),
-            action,
-            subject=settings.host,
-            actor=this_actor(os.environ),
-            details=details,
-            now=time.time_ns(),
-        )
-    except NetwatchError as error:
-        return (f"this is not in the audit trail: {error.message}",)
-    return ()

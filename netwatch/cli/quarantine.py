@@ -10,6 +10,7 @@ import click
 
 from netwatch.cli.host import need_root, this_host
 from netwatch.cli.output import json_option, print_json, say, table
+from netwatch.cli.trail import audited
 from netwatch.model.snapshot import Quarantine
 from netwatch.model.times import SECOND, rfc3339
 
@@ -59,10 +60,14 @@ def quarantine(name: str | None, allow: tuple[str, ...], for_s: int | None, as_j
     until = None if for_s is None else now + for_s * SECOND
     workload = guard.find(snapshot, name)
     done = guard.quarantine(workload, snapshot, allow=allow, until=until, now=now)
+    facts = {"allow": " ".join(allow) or None, "until": rfc3339(until)}
+    warnings = audited("quarantine", facts, subject=workload.key)
     if as_json:
-        facts = {"addresses": list(done.addresses), "sessions_cut": list(done.cuts)}
-        print_json({"ok": True, **_described(done.entry), **facts})
+        cut = {"addresses": list(done.addresses), "sessions_cut": list(done.cuts)}
+        print_json({"ok": True, **_described(done.entry), **cut, "warnings": list(warnings)})
         return
+    for warning in warnings:
+        say(f"note: {warning}")
     for session in done.cuts[:20]:
         say(f"session that is cut: {session}")
     if len(done.cuts) > 20:
@@ -81,9 +86,12 @@ def release(name: str, as_json: bool) -> None:
     need_root()
     entry = guard.entry_of(name)
     guard.release(entry, this_host(), now=time.time_ns())
+    warnings = audited("release", {}, subject=entry.workload)
     if as_json:
-        print_json({"ok": True, **_described(entry)})
+        print_json({"ok": True, **_described(entry), "warnings": list(warnings)})
         return
+    for warning in warnings:
+        say(f"note: {warning}")
     say(f"{entry.workload} is released")
 
 

@@ -116,17 +116,19 @@ def drop() -> None:
     shutil.rmtree(_previous(), ignore_errors=True)
 
 
-def roll_back(token: str | None, look: Callable[[], Snapshot], *, now: int) -> None:
+def roll_back(token: str | None, look: Callable[[], Snapshot], *, now: int) -> bool:
     """Undo the apply of this token unless it was confirmed: the policies before it, or none.
 
-    None: whichever waits. Somebody who changes the rules at this moment is waited for.
+    None: whichever waits. Somebody who changes the rules at this moment is waited for. Returns
+    whether there was something to undo.
     """
     if not _claimed(token):
-        return
+        return False
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return _undo(look(), now=now)
+            _undo(look(), now=now)
+            return True
         except kernel.Busy:
             if time.monotonic() > deadline:
                 _undoing().replace(_pending())

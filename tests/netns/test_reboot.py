@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,10 @@ class Estate:
         self._policy.write_text(text)
         said = self.host("host", "apply", "--policies", str(self._policy), *more)
         assert said.code == 0, said.err
+
+    def trail(self) -> list[dict[str, Any]]:
+        lines = (self.state / "audit.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     @property
     def file(self) -> Path:
@@ -158,8 +163,47 @@ def test_off_takes_all_policies_away_until_on(estate: Estate) -> None:
     assert "NW-" not in on_host("iptables-nft-save")
     assert estate.host("on", "--json").json["documents"] == 1
     assert shut_off() and call("rogue", "web", 80)
-    lines = [json.loads(line) for line in (estate.state / "audit.jsonl").read_text().splitlines()]
-    assert [line["action"] for line in lines] == ["host.off", "host.off", "host.on"]
+    # What was refused is not in it.
+    done = ["host.apply", "quarantine", "host.off", "host.off", "host.on"]
+    assert [line["action"] for line in estate.trail()] == done
+
+
+def test_what_is_done_to_a_host_by_hand_is_in_its_audit_trail(estate: Estate) -> None:
+    """Who did it and what changed, in one unbroken chain; also what nobody confirmed."""
+    estate.apply()
+    estate.apply("--confirm", "60", text=network_policy("web", "Ingress", ""))
+    assert estate.host("host", "confirm").code == 0
+    estate.apply("--confirm", "1")
+    deadline = time.monotonic() + 15
+    while estate.trail()[-1]["action"] != "host.rollback":
+        assert time.monotonic() < deadline, "nothing is rolled back"
+        time.sleep(0.1)
+    assert estate.host("quarantine", "rogue", "--allow", "192.0.2.7").code == 0
+    assert estate.host("release", "rogue").code == 0
+    assert estate.host("host", "remove").code == 0
+    applied, tried, kept, again, undone, cut, freed, gone = estate.trail()
+    assert [each["action"] for each in (applied, tried, again)] == ["host.apply"] * 3
+    assert [each["action"] for each in (kept, undone, gone)] == [
+        "host.confirm",
+        "host.rollback",
+        "host.remove",
+    ]
+    assert applied["details"]["enforced"] and applied["details"]["confirm_seconds"] is None
+    assert tried["details"]["confirm_seconds"] == 60
+    assert (cut["action"], cut["subject"]) == ("quarantine", "lab/rogue")
+    assert cut["details"]["allow"] == "192.0.2.7"
+    assert (freed["action"], freed["subject"]) == ("release", "lab/rogue")
+    assert {each["actor"]["uid"] for each in estate.trail()} == {0}
+    assert estate.host("audit", "verify").code == 0
+
+
+def test_what_can_not_be_written_down_is_done_all_the_same(estate: Estate) -> None:
+    """An emergency does not wait for a disk; what is missing in the trail is said."""
+    (estate.state / "audit.jsonl").mkdir(parents=True)
+    said = estate.host("quarantine", "rogue", "--json")
+    assert said.code == 0
+    assert "not in the audit trail" in " ".join(said.json["warnings"])
+    assert not call("web", "rogue", 80)
 
 
 def test_off_needs_neither_state_folder_nor_runtime(estate: Estate) -> None:

@@ -36,7 +36,7 @@ TESTED_IN = {
     ),
     "netns/test_enforce_inside.py": "enforce/indoors",
     "netns/test_faults.py": "enforce/upkeep agent/watchman",
-    "netns/test_reboot.py": "cli/off enforce/gate enforce/reboot enforce/switch",
+    "netns/test_reboot.py": "cli/off cli/trail enforce/gate enforce/reboot enforce/switch",
     "netns/test_enforce_spoofing.py": "enforce/linklocal enforce/nftables",
     "netns/test_enforce_writers.py": "enforce/iptc_restore enforce/writers",
     "netns/test_lab.py": (
