@@ -17,16 +17,27 @@ from tests.netns.test_enforce import call, host, inside
 
 pytestmark = pytest.mark.netns
 
-DNS, API, OUTSIDE = "198.18.1.13", "198.18.1.11", "203.0.113.10"
+DNS = "198.18.1.13"
+API = {4: "198.18.1.11", 6: "2001:db8:1::11"}
+WEB = {4: "198.18.1.10", 6: "2001:db8:1::10"}
+OUTSIDE = {4: "203.0.113.10", 6: "2001:db8:ffff::10"}
+# Each backend with each family, in two runs.
+WAYS = pytest.mark.parametrize(
+    ("backend", "family"),
+    [pytest.param("nft", 4, id="nft-ipv4"), pytest.param("legacy", 6, id="legacy-ipv6")],
+)
 PROMISE_S = 3.0  # three times the second that is promised
 LAB = """
 hosts: [a]
 namespaces: {shop: {}}
 internet: {listen: [{port: 80, serve: echo}, {port: 81, serve: echo}]}
 workloads:
-  - {name: web, host: a, namespace: shop, labels: {app: web}, addresses: [198.18.1.10]}
-  - {name: api, host: a, namespace: shop, labels: {app: api}, addresses: [198.18.1.11]}
-  - {name: dns, host: a, namespace: shop, labels: {app: dns}, addresses: [198.18.1.13]}
+  - {name: web, host: a, namespace: shop, labels: {app: web},
+     addresses: [198.18.1.10, "2001:db8:1::10"]}
+  - {name: api, host: a, namespace: shop, labels: {app: api},
+     addresses: [198.18.1.11, "2001:db8:1::11"]}
+  - {name: dns, host: a, namespace: shop, labels: {app: dns},
+     addresses: [198.18.1.13, "2001:db8:1::13"]}
 """
 SEGMENT = """
 apiVersion: netwatch/v1
@@ -44,11 +55,13 @@ spec:
 # A name server: the question back, with one address. Over UDP and over TCP.
 SERVER = """
 import socket, sys, threading
-address, ttl = socket.inet_aton(sys.argv[1]), int(sys.argv[2])
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+address, ttl = socket.inet_pton(family, sys.argv[1]), int(sys.argv[2])
+kind = b"\\0\\x1c" if len(address) == 16 else b"\\0\1"
 def answer(asked):
     head = asked[:2] + bytes([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0])
-    head += asked[12:] + b"\\xc0\\x0c\\0\\1\\0\\1" + ttl.to_bytes(4, "big")
-    return head + b"\\0\\4" + address
+    head += asked[12:] + b"\\xc0\\x0c" + kind + b"\\0\\1" + ttl.to_bytes(4, "big")
+    return head + len(address).to_bytes(2, "big") + address
 def tcp():
     door = socket.create_server(("0.0.0.0", 53))
     while True:
@@ -67,15 +80,16 @@ while True:
 # Asks for a name, and connects to what it is told, in one blocking call, as programs do.
 CLIENT = """
 import socket, sys, time
-server, name, port, how = sys.argv[1:5]
+server, name, port, how, family = sys.argv[1:6]
 labels = b"".join(bytes([len(p)]) + p.encode() for p in name.split("."))
-asked = b"\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + labels + b"\\0\\0\\1\\0\\1"
+form, size, kind = (socket.AF_INET6, 16, 28) if family == "6" else (socket.AF_INET, 4, 1)
+asked = b"\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + labels + bytes([0, 0, kind, 0, 1])
 kind = socket.SOCK_STREAM if how == "tcp" else socket.SOCK_DGRAM
 link = socket.socket(socket.AF_INET, kind)
 link.settimeout(5)
 link.connect((server, 53))
 link.send(len(asked).to_bytes(2, "big") + asked if how == "tcp" else asked)
-address = socket.inet_ntoa(link.recv(512)[-4:])
+address = socket.inet_ntop(form, link.recv(512)[-size:])
 begun = time.monotonic()
 try:
     socket.create_connection((address, int(port)), timeout=5).close()
@@ -87,10 +101,10 @@ except OSError as error:
 
 # One port that takes both: TLS to whom begins with a handshake, else an echo.
 BOTH = """
-import socket, ssl, threading, time
+import socket, ssl, sys, threading, time
 from netwatch.lab.certificate import make
 from netwatch.lab.servers import server_context
-context = server_context("1.3", make("api", ["198.18.1.11"], now=time.time_ns()))
+context = server_context("1.3", make("api", [sys.argv[1]], now=time.time_ns()))
 def serve(link):
     try:
         if link.recv(1, socket.MSG_PEEK) == b"\\x16":
@@ -99,7 +113,7 @@ def serve(link):
             link.sendall(said)
     except OSError:
         pass
-door = socket.create_server(("0.0.0.0", 443))
+door = socket.create_server(("::", 443), family=socket.AF_INET6, dualstack_ipv6=True)
 print("ready", flush=True)
 while True:
     threading.Thread(target=serve, args=(door.accept()[0],), daemon=True).start()
@@ -145,10 +159,10 @@ def talking(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
-def resolve(name: str, port: int, how: str = "udp") -> str:
+def resolve(name: str, port: int, how: str = "udp", *, family: int) -> str:
     """What connecting by name gave: seconds, or the error."""
     done = subprocess.run(
-        python("web", CLIENT, DNS, name, str(port), how),
+        python("web", CLIENT, DNS, name, str(port), how, str(family)),
         capture_output=True,
         text=True,
         timeout=30,
@@ -169,16 +183,16 @@ def until(fact: Callable[[], bool], seconds: float, what: str) -> float:
 @pytest.fixture
 def guarded(
     lab: Callable[[str], Said], up: Callable[..., Up], tmp_path: Path
-) -> Iterator[Callable[[str], Up]]:
+) -> Iterator[Callable[[str, str], Up]]:
     """The lab with a document in force and an agent, whose names last no longer than told."""
     lab(LAB)
 
-    def start(document: str) -> Up:
+    def start(document: str, backend: str) -> Up:
         file = tmp_path / "web.yaml"
         file.write_text(document)
         running = up(NETWATCH_NAME_GRACE="0")
         running.ready()
-        said = host("apply", "--policies", str(file), "--json")
+        said = host("apply", "--policies", str(file), "--backend", backend, "--json")
         assert said.code == 0, said.err
         return running
 
@@ -186,36 +200,52 @@ def guarded(
     host("remove")
 
 
+@WAYS
 def test_a_name_opens_when_it_is_answered_and_closes_when_its_time_is_over(
-    guarded: Callable[[str], Up],
+    guarded: Callable[[str, str], Up], backend: str, family: int
 ) -> None:
     """One blocking connect after the answer gets through, and nothing before or beside it."""
-    guarded(SEGMENT)
-    assert not call("web", "internet", 80)
-    with talking(python("dns", SERVER, OUTSIDE, "1")):
-        assert float(resolve("api.example.com", 80)) < PROMISE_S
-        assert call("web", "internet", 80)
-        assert not call("web", "internet", 81)
-        assert float(resolve("over.tcp.test", 81, "tcp")) < PROMISE_S
+    guarded(SEGMENT, backend)
+    assert not call("web", "internet", 80, family=family)
+    with talking(python("dns", SERVER, OUTSIDE[family], "1")):
+        assert float(resolve("api.example.com", 80, family=family)) < PROMISE_S
+        assert call("web", "internet", 80, family=family)
+        assert not call("web", "internet", 81, family=family)
+        assert float(resolve("over.tcp.test", 81, "tcp", family=family)) < PROMISE_S
         assert host("verify", "--json").json["ok"]
-        assert resolve("other.test", 82) == "TimeoutError"  # and not refused
-        until(lambda: not call("web", "internet", 80), 20, "it stays open")
+        refused = resolve("other.test", 82, family=family)  # silence, and no refusal
+        assert refused == "TimeoutError"
+        closed = lambda: not call("web", "internet", 80, family=family)  # noqa: E731
+        until(closed, 20, "it stays open")
 
 
-def test_a_broken_obligation_ends_its_session_and_no_other(guarded: Callable[[str], Up]) -> None:
+@WAYS
+def test_a_broken_obligation_ends_its_session_and_no_other(
+    guarded: Callable[[str, str], Up], backend: str, family: int
+) -> None:
     """Plaintext where encryption is demanded: cut, refused for a while, told; TLS goes on."""
-    running = guarded(SEGMENT)
+    running = guarded(SEGMENT, backend)
+    api, web = API[family], WEB[family]
     with (
-        talking(python("api", BOTH)),
-        talking(python("web", TALK, API, "tls")) as secret,
-        talking(python("web", TALK, API, "plain")) as plain,
+        talking(python("api", BOTH, api)),
+        talking(python("web", TALK, api, "tls")) as secret,
+        talking(python("web", TALK, api, "plain")) as plain,
     ):
         begun = time.monotonic()
         assert plain.stdout is not None and secret.stdout is not None
         ended = [line for line in plain.stdout if line.startswith("ended")]
         assert ended and time.monotonic() - begun < 3 * PROMISE_S
-        assert not call("web", "api", 443)
-        assert f"add nw-refused4 198.18.1.10,tcp:443,{API}" in inside("ipset", "save")
+        assert not call("web", "api", 443, family=family)
+        assert f"add nw-refused{family} {web},tcp:443,{api}" in inside("ipset", "save")
         assert "it is cut and refused" in running.complaints()
         secret.kill()
         assert "ended" not in secret.stdout.read()
+    running.wait(
+        lambda: _broken(running) == ["a/shop/web>a/shop/api:tcp/443"], "no alert tells of it"
+    )
+
+
+def _broken(running: Up) -> list[str]:
+    """The edges that alerts name for broken obligations."""
+    alerts = running.get("alerts")["alerts"]
+    return [a["subject"] for a in alerts if a["detector"] == "obligation-violated"]
