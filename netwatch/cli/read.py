@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 import click
 
-from netwatch.capture.files.reading import Reading
-from netwatch.capture.files.reading import read as read_capture
+from netwatch.capture.files.jobs import MOST, Encode, Lines, lines
 from netwatch.cli.output import json_option, printable, say
-from netwatch.cli.read_formats import WRITERS, write_parquet
-from netwatch.cli.read_names import named, names_of
+from netwatch.cli.read_formats import NAMES, format_of
 from netwatch.model.errors import NetwatchError, UsageError
-from netwatch.model.flow import Flow
 
 # Below this a file is read before anybody could look.
 _LARGE = 64 << 20
@@ -38,12 +36,18 @@ _LOSSES = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "csv", "parquet"]),
+    type=click.Choice(NAMES),
     default=None,
     help="How flows are written; --json is short for --format json.",
 )
 @click.option(
     "-w", "--write", "target", type=click.Path(path_type=Path), help="The file for Parquet."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=None,
+    help=f"Processes that share a large file; default: the cores, at most {MOST}.",
 )
 @json_option
 def read(
@@ -51,6 +55,7 @@ def read(
     workloads: Path | None,
     form: str | None,
     target: Path | None,
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Read pcap and pcapng FILES and print their flows, one a line.
@@ -63,35 +68,60 @@ def read(
         raise UsageError(f"--json contradicts --format {form}", "give one of them")
     if (form == "parquet") != (target is not None):
         raise UsageError("Parquet goes to a file", "give --format parquet and --write FILE")
-    names = names_of(workloads) if workloads else None
+    names = _names(workloads) if workloads else None
+    written = format_of(form, named=names is not None, target=target)
+    encode = _naming(written.encode, names) if names is not None else written.encode
     unread: list[NetwatchError] = []
-    flows = _flows(files, names, unread)
+    found = _lines(files, encode, jobs or len(os.sched_getaffinity(0)), unread)
     # What is made here has no cycles, and looking for some takes a tenth of the time.
     gc.disable()
     try:
-        if target is not None:
-            write_parquet(flows, target, named=names is not None)
-        else:
-            WRITERS[form](flows, names is not None)
+        written.write(found)
     finally:
+        # Also when writing failed: with it, the other processes end.
+        found.close()
         gc.enable()
     _end(unread, of=len(files))
 
 
-def _flows(
-    files: Sequence[Path], names: Mapping[str, str] | None, unread: list[NetwatchError]
-) -> Iterator[Flow]:
+def _names(workloads: Path) -> Mapping[str, str]:
+    # Asking a controller takes 100 ms to import, which who has no names need not pay.
+    from netwatch.cli.read_names import names_of
+
+    return names_of(workloads)
+
+
+def _naming(encode: Encode, names: Mapping[str, str]) -> Encode:
+    from netwatch.cli.read_names import named
+
+    return lambda flow: encode(named(flow, names))
+
+
+def _lines(
+    files: Sequence[Path], encode: Encode, jobs: int, unread: list[NetwatchError]
+) -> Generator[Any, None, None]:
     for file in files:
         try:
-            reading = _reading(file)
+            with ExitStack() as stack:
+                stream = stack.enter_context(file.open("rb"))
+                with _watched(stream, file) as moved:
+                    read = lines(stream, str(file), encode, jobs=jobs, moved=moved)
+                    found = stack.enter_context(read)
+                yield from found
         except NetwatchError as error:
             unread.append(error)
-            continue
-        yield from named(reading.flows(), names) if names is not None else reading.flows()
-        if reading.damage:
-            say(f"netwatch: {file} is damaged and was read up to there: {reading.damage}")
-        for reason, count in reading.losses().items():
-            say(f"netwatch: {file}: {count} {_LOSSES[reason]}")
+        except OSError as error:
+            why = f"{file} can not be read: {error.strerror}"
+            unread.append(NetwatchError(why, "name a pcap or pcapng file"))
+        else:
+            _tell(file, found)
+
+
+def _tell(file: Path, found: Lines) -> None:
+    if found.damage:
+        say(f"netwatch: {file} is damaged and was read up to there: {found.damage}")
+    for reason, count in found.losses.items():
+        say(f"netwatch: {file}: {count} {_LOSSES[reason]}")
 
 
 def _end(unread: Sequence[NetwatchError], *, of: int) -> None:
@@ -106,41 +136,13 @@ def _end(unread: Sequence[NetwatchError], *, of: int) -> None:
     raise unread[-1]
 
 
-def _reading(file: Path) -> Reading:
-    try:
-        with file.open("rb") as stream, _watched(stream, file) as watched:
-            return read_capture(watched, str(file))
-    except OSError as error:
-        raise NetwatchError(
-            f"{file} can not be read: {error.strerror}", "name a pcap or pcapng file"
-        ) from error
-
-
 @contextmanager
-def _watched(stream: BinaryIO, file: Path) -> Iterator[BinaryIO]:
-    """The stream, with a bar on stderr while a person watches; it ends however reading ends."""
-    size = file.stat().st_size
+def _watched(stream: BinaryIO, file: Path) -> Iterator[Callable[[int], object]]:
+    """Tells a bar on stderr, while a person watches, what was read; it ends with reading."""
+    size = os.fstat(stream.fileno()).st_size
     if not sys.stderr.isatty() or size < _LARGE:
-        yield stream
+        yield lambda count: None
         return
     label = printable(file.name)
     with click.progressbar(length=size, label=label, file=sys.stderr) as bar:
-        yield cast(BinaryIO, _Watched(stream, bar.update))
-
-
-class _Watched:
-    """The two ways in which captures are read; each moves the bar."""
-
-    def __init__(self, stream: BinaryIO, moved: Callable[[int], None]) -> None:
-        self._stream = stream
-        self._moved = moved
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._moved(len(data))
-        return data
-
-    def readinto(self, space: memoryview) -> int:
-        count: int = self._stream.readinto(space)  # type: ignore[attr-defined]
-        self._moved(count)
-        return count
+        yield bar.update

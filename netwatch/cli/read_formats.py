@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import msgspec
 
 from netwatch.cli.output import printable, table
 from netwatch.model.errors import NetwatchError
-from netwatch.model.flow import Endpoint, Flow, flow_as_json
+from netwatch.model.flow import Encryption, Endpoint, Flow, flow_as_json
 from netwatch.model.times import rfc3339
 
 _HEADINGS = (
@@ -32,22 +35,37 @@ _HEADINGS = (
 # A spreadsheet takes a cell that starts like this for a formula; names on the wire are hostile.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-WRITERS: dict[str, Callable[[Iterable[Flow], bool], None]] = {
-    "table": lambda flows, named: click.echo(table(_HEADINGS, map(_cells, flows))),
-    "json": lambda flows, named: _json_lines(flows, sys.stdout.buffer, named=named),
-    "csv": lambda flows, named: _csv(flows, named=named),
-}
+NAMES = ("table", "json", "csv", "parquet")
 
 
-def write_parquet(flows: Iterable[Flow], target: Path, *, named: bool) -> None:
-    """Write a Parquet file with the columns of the JSON; raises NetwatchError if it can not."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a flow becomes a line (which any process can do), and where all lines go."""
+
+    encode: Callable[[Flow], Any]
+    write: Callable[[Iterable[Any]], None]
+
+
+def format_of(name: str, *, named: bool, target: Path | None = None) -> Format:
+    """The format of that name. Writing Parquet to `target` raises NetwatchError if it can not."""
+    if name == "table":
+        return Format(_cells, lambda rows: click.echo(table(_HEADINGS, rows)))
+    if name == "csv":
+        return Format(_Row(named=named), partial(_csv, named=named))
+    encode = msgspec.json.Encoder().encode
+    write = partial(_parquet, target=target) if target else _json_lines
+    return Format(lambda flow: encode(_line(flow, named=named)) + b"\n", write)
+
+
+def _parquet(lines: Iterable[bytes], *, target: Path) -> None:
     import duckdb  # takes 50 ms, which the other formats need not pay
 
-    with tempfile.NamedTemporaryFile(suffix=".jsonl") as lines:
-        _json_lines(flows, lines, named=named)
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        file.writelines(lines)
+        file.flush()
         try:
             found = duckdb.read_json(
-                lines.name, format="newline_delimited", sample_size=-1, map_inference_threshold=-1
+                file.name, format="newline_delimited", sample_size=-1, map_inference_threshold=-1
             )
             found.write_parquet(str(target), compression="zstd")
         except duckdb.Error as error:
@@ -57,11 +75,9 @@ def write_parquet(flows: Iterable[Flow], target: Path, *, named: bool) -> None:
             ) from None
 
 
-def _json_lines(flows: Iterable[Flow], out: IO[bytes], *, named: bool) -> None:
-    encode = msgspec.json.Encoder().encode
-    for flow in flows:
-        out.write(encode(_line(flow, named=named)) + b"\n")
-    out.flush()
+def _json_lines(lines: Iterable[bytes]) -> None:
+    sys.stdout.buffer.writelines(lines)
+    sys.stdout.buffer.flush()
 
 
 def _line(flow: Flow, *, named: bool) -> dict[str, Any]:
@@ -72,14 +88,28 @@ def _line(flow: Flow, *, named: bool) -> dict[str, Any]:
     return line
 
 
-def _csv(flows: Iterable[Flow], *, named: bool) -> None:
+def _csv(lines: Iterable[str], *, named: bool) -> None:
     nowhere = Endpoint("", None)
     columns = _flat(_line(Flow(nowhere, nowhere, "", 0, 0), named=named))
-    writer = csv.DictWriter(sys.stdout, list(columns), lineterminator="\n")
-    writer.writeheader()
-    for flow in flows:
-        writer.writerow(_flat(_line(flow, named=named)))
+    csv.writer(sys.stdout, lineterminator="\n").writerow(columns)
+    sys.stdout.writelines(lines)
     sys.stdout.flush()
+
+
+class _Row:
+    """A flow as a line of CSV."""
+
+    def __init__(self, *, named: bool) -> None:
+        self._named = named
+        self._line = io.StringIO(newline="")
+        self._write = csv.writer(self._line, lineterminator="\n").writerow
+
+    def __call__(self, flow: Flow) -> str:
+        self._write(_flat(_line(flow, named=self._named)).values())
+        text = self._line.getvalue()
+        self._line.seek(0)
+        self._line.truncate()
+        return text
 
 
 def _flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -126,8 +156,13 @@ def _cells(flow: Flow) -> tuple[object, ...]:
         flow.state,
         flow.application or "-",
         encryption.version or encryption.status,
-        encryption.server_name or "-",
+        _name(encryption),
     )
+
+
+def _name(encryption: Encryption) -> str:
+    """The name asked for; with a question mark where it may be only that of a front (ECH)."""
+    return f"{encryption.server_name or '-'}{' ?' if encryption.ech else ''}"
 
 
 def _end(end: Endpoint) -> str:

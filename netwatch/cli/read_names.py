@@ -7,7 +7,7 @@ address that several workloads have (those in the host's network) names none of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -39,10 +39,9 @@ def names_of(source: Path) -> dict[str, str]:
     return {address: name for address, name in found.items() if address not in shared}
 
 
-def named(flows: Iterable[Flow], names: Mapping[str, str]) -> Iterator[Flow]:
-    """The flows, with the workloads of their ends where they are known."""
-    for flow in flows:
-        yield replace(flow, client=_end(flow.client, names), server=_end(flow.server, names))
+def named(flow: Flow, names: Mapping[str, str]) -> Flow:
+    """The flow, with the workloads of its ends where they are known."""
+    return replace(flow, client=_end(flow.client, names), server=_end(flow.server, names))
 
 
 def _end(end: Endpoint, names: Mapping[str, str]) -> Endpoint:

@@ -228,5 +228,6 @@ GROUPS: dict[int, str] = {
     4587: "SecP256r1MLKEM768",
     4588: "X25519MLKEM768",
     4589: "SecP384r1MLKEM1024",
+    4590: "curveSM2MLKEM768",
     25497: "X25519Kyber768Draft00",
 }

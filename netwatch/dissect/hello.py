@@ -19,6 +19,11 @@ EARLY_DATA = 0x002A
 SUPPORTED_VERSIONS = 0x002B
 KEY_SHARE = 0x0033
 
+# Another hello, encrypted, in the extensions of this one: RFC 9849 section 5, the drafts before it
+# whose numbers were in use, and the first ones, which encrypted the name alone. Clients without
+# anything to hide send bytes that look the same (section 6.2), so that hiding is no mark.
+ECH = frozenset({*range(0xFE08, 0xFE0E), 0xFFCE})
+
 # Those whose content is read.
 _READ = frozenset(
     {SERVER_NAME, GROUPS, POINT_FORMATS, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS, KEY_SHARE}

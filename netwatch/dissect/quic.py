@@ -177,7 +177,10 @@ def _frames(end: _End, data: bytes, version: Version) -> None:
             at = _after_google_ack(data, at)
         elif kind in (_ACK, _ACK_ECN):
             at = _after_ack(data, at)
-        elif kind in (_PADDING, _PING):
+        elif kind == _PADDING:
+            # Most of an Initial; one by one, these cost more than all else.
+            at = len(data) - len(data[at:].lstrip(b"\x00"))
+        elif kind == _PING:
             at += 1
         else:
             end.closed = kind in (_CLOSE, _CLOSE_APPLICATION)

@@ -8,6 +8,7 @@ encryption is counted, not read.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from struct import Struct
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23
 CLIENT_HELLO, SERVER_HELLO, CERTIFICATE, SERVER_KEY_EXCHANGE = 1, 2, 11, 12
@@ -15,6 +16,7 @@ SERVER_HELLO_DONE, CLIENT_KEY_EXCHANGE = 14, 16
 
 # RFC 5246 section 6.2.3: 2^14 of content and 2048 of expansion. Records are never longer.
 _LONGEST = (1 << 14) + 2048
+_HEADER = Struct(">BBBH").unpack_from
 _FATAL, _CLOSE_NOTIFY = 2, 0
 
 
@@ -57,14 +59,14 @@ def direction(data: bytes) -> Direction:
     """Read what one end said, up to where the bytes end or stop being records."""
     seen = Direction()
     handshake = bytearray()
-    at, end, minor = 0, len(data), 0
+    at, end, minor, count = 0, len(data), 0, 0
     while at + 5 <= end:
-        kind, minor, length = data[at], data[at + 2], (data[at + 3] << 8) | data[at + 4]
-        if not 20 <= kind <= 23 or data[at + 1] != 3 or minor > 4 or length > _LONGEST:
+        kind, major, minor, length = _HEADER(data, at)
+        if not 20 <= kind <= 23 or major != 3 or minor > 4 or length > _LONGEST:
             seen.broken = True
             break
         begin, at = at + 5, at + 5 + length
-        seen.records += at <= end
+        count += at <= end
         # Most records are these, and they are not read.
         if kind == APPLICATION_DATA:
             seen.data = True
@@ -79,7 +81,7 @@ def direction(data: bytes) -> Direction:
                 seen.closing = True
         else:
             _note(seen, kind, fragment)
-    seen.header = 0x0300 | minor
+    seen.records, seen.header = count, 0x0300 | minor
     seen.messages = messages(bytes(handshake))
     return seen
 

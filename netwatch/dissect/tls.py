@@ -15,6 +15,7 @@ from netwatch.dissect.certificate import certificate
 from netwatch.dissect.ciphers import CIPHERS, CLEAR, GROUPS
 from netwatch.dissect.hello import (
     EARLY_DATA,
+    ECH,
     ClientHello,
     Malformed,
     ServerHello,
@@ -222,6 +223,7 @@ def _encryption(
         ja3s=ja3s(chosen) if chosen else None,
         ja4=ja4(offered) if offered else None,
         certificate=shown,
+        ech=not ECH.isdisjoint(offered.extensions) if offered else None,
     )
 
 

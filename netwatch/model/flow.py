@@ -36,7 +36,9 @@ class Encryption:
 
     `status`: encrypted, plaintext or unknown. `proof`: handshake (both ends agreed), negotiation
     (one end was seen), content (the bytes themselves), none. A false "encrypted" is the worst
-    error that can be made here.
+    error that can be made here. `ech`: the hello carries another one that is encrypted, or bytes
+    that look the same, so `server_name` may be that of a front, not the one that is asked for;
+    None where no hello was seen.
     """
 
     status: str = "unknown"
@@ -54,6 +56,7 @@ class Encryption:
     certificate: Certificate | None = None
     hassh: str | None = None
     hassh_server: str | None = None
+    ech: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ def encryption_as_json(encryption: Encryption) -> dict[str, Any]:
         "certificate": certificate_as_json(encryption.certificate),
         "hassh": encryption.hassh,
         "hassh_server": encryption.hassh_server,
+        "ech": encryption.ech,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, field, fields, make_dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address
 from itertools import chain
-from socket import inet_ntoa
+from socket import AF_INET6, inet_ntop
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ PROTOCOLS = {
     136: "udplite",
 }
 _NAMES = np.array([PROTOCOLS.get(number) or str(number) for number in range(256)], dtype=object)
+_OCTETS = np.array([str(number) for number in range(256)], dtype=object)
 _SEEN = np.array(["guessed", "seen"], dtype=object)
 _COUNTS = ("packets", "bytes", "payload")
 _WRAPPED = np.uint64(0xFFFFFFFFFFFF)
@@ -50,7 +51,7 @@ _PORTED = np.zeros(256, dtype=bool)
 _PORTED[[odd.TCP, odd.UDP, odd.DCCP, odd.SCTP, odd.UDPLITE]] = True
 _NOTHING = Classified()
 # Rows that are turned into plain Python numbers at a time.
-_BATCH = 1 << 14
+_BATCH = 1 << 13
 
 
 def _open(kind: type) -> Callable[..., Any]:
@@ -79,22 +80,21 @@ def flows(
     rows: Rows, conversations: Sequence[Conversation | None], paths: Paths
 ) -> Iterator[Flow]:
     """Rows of `rows.ROW` as flows; `conversations` has one per row, None if it said nothing."""
-    for begin in range(0, len(rows), _BATCH):
-        part = slice(begin, begin + _BATCH)
-        yield from _batch(rows[part], conversations[part], paths)
+    parts = (slice(begin, begin + _BATCH) for begin in range(0, len(rows), _BATCH))
+    return chain.from_iterable(_batch(rows[part], conversations[part], paths) for part in parts)
 
 
 def _batch(
     rows: Rows, conversations: Sequence[Conversation | None], paths: Paths
-) -> Iterator[Flow]:
+) -> Sequence[Flow]:
     """All that can be said of many rows at once is, column by column."""
     sides, seen = _clients(rows)
     answers = [_NOTHING if known is None else known.answer for known in conversations]
-    for place, answer in enumerate(answers):
-        if answer.initiator is not None and not seen[place]:
-            known = conversations[place]
-            turned = known is not None and known.turned
-            sides[place], seen[place] = turned ^ (answer.initiator != "client"), True
+    for place in np.flatnonzero(~seen).tolist():
+        known = conversations[place]
+        if known is not None and known.answer.initiator is not None:
+            turned = known.turned ^ (known.answer.initiator != "client")
+            sides[place], seen[place] = turned, True
     number = (rows["meta"] >> 48).astype(np.uint8)
     ends = _ends(rows, number)
     every = np.arange(len(rows))
@@ -119,9 +119,10 @@ def _batch(
     )
     if wrapped.any():
         made = _unwrapped(made, np.where(wrapped, rows["meta"], 0).tolist(), sides.tolist(), paths)
-    for flow in made:
+    whole = list(made)
+    for flow in whole:
         flow.__class__ = Flow
-        yield flow
+    return whole
 
 
 def _unwrapped(
@@ -159,35 +160,40 @@ def _ends(rows: Rows, number: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
     for side, shift in enumerate((16, 0)):
         ports[:, side] = rows["ports"] >> shift & 0xFFFF
     # Both zero: fragments whose first one was not seen.
-    ports[~_PORTED[number] | (rows["ports"] == 0)] = _PORTLESS
+    portless = ~_PORTED[number] | (rows["ports"] == 0)
+    ports[portless] = _PORTLESS
     ends = np.empty((len(rows), 2), dtype=object)
     four = rows["meta"] >> 56 == 4
     low, high = rows["low_1"][four], rows["high_1"][four]
     words = np.stack([low, high], axis=1).astype(np.int64) << 17 | ports[four]
     different, place = np.unique(words, return_inverse=True)
-    found = different >> 17
-    texts = map(inet_ntoa, found.astype(">u4").view("V4").tolist())
-    made = np.empty(len(different), dtype=object)
-    made[:] = list(map(_OPEN_ENDPOINT, texts, map(_port, (different & 0x1FFFF).tolist())))
-    ends[four] = made[place.reshape(words.shape)]
+    octets = (different >> 17).astype(">u4").view(np.uint8).reshape(-1, 4)
+    texts = map(".".join, zip(*_OCTETS[octets.T].tolist(), strict=True))
+    made = list(map(_OPEN_ENDPOINT, texts, _numbers(different & 0x1FFFF)))
+    objects = np.fromiter(made, dtype=object, count=len(made))
+    ends[four] = objects[place.reshape(words.shape)]
     for side, name in enumerate(("low", "high")):
-        halves = (rows[f"{name}_{half}"][~four].tolist() for half in (0, 1))
-        texts = map(_address, *halves)
-        ends[~four, side] = list(
-            map(_OPEN_ENDPOINT, texts, map(_port, ports[~four, side].tolist()))
-        )
-    for end in chain(made, ends[~four].ravel()):
+        halves = np.stack([rows[f"{name}_{half}"][~four] for half in (0, 1)], axis=1)
+        texts = map(_address, halves.astype(">u8").view("V16").ravel().tolist())
+        six = list(map(_OPEN_ENDPOINT, texts, _numbers(ports[~four, side])))
+        ends[~four, side] = six
+        made += six
+    for end in made:
         end.__class__ = Endpoint
     return ends
 
 
-def _port(number: int) -> int | None:
-    return None if number == _PORTLESS else number
+def _numbers(ports: Ints) -> list[int | None]:
+    numbers: list[int | None] = ports.tolist()
+    for place in np.flatnonzero(ports == _PORTLESS).tolist():
+        numbers[place] = None
+    return numbers
 
 
-@lru_cache(maxsize=8192)
-def _address(upper: int, lower: int) -> str:
-    return str(IPv6Address(upper << 64 | lower))
+def _address(packed: bytes) -> str:
+    """RFC 5952; the C library alone writes dots where an IPv4 address is within."""
+    text = inet_ntop(AF_INET6, packed)
+    return str(IPv6Address(packed)) if "." in text else text
 
 
 @lru_cache(maxsize=4096)

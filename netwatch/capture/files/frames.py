@@ -16,6 +16,10 @@ PPP, PPP_HDLC, HDLC = 9, 50, 104
 # parser takes whole rows.
 PADDING = 256
 
+# Bytes from the start of a frame on in which the headers of a plain packet end: at most 20 of the
+# link layer, two VLAN tags, and 56 of network and transport.
+HEAD = 96
+
 # Behind that, room for what a block's fragments were when they were whole.
 ASIDE = 1 << 20
 
@@ -34,7 +38,9 @@ class Frames:
     """Some frames in one buffer of uint8 (PADDING + ASIDE bytes longer than its content).
 
     `offset`, `captured`, `wire` (lengths in bytes), `when` (ns since the epoch) and `link` (link
-    type) have one number per frame, in the order of the file.
+    type) have one number per frame, in the order of the file. `near` holds the first HEAD bytes of
+    each frame once more, from `head` on, one behind the other: what is looked at many times stays
+    in the cache like this.
     """
 
     buffer: npt.NDArray[np.uint8]
@@ -43,6 +49,8 @@ class Frames:
     wire: Ints
     when: Ints
     link: Ints
+    near: npt.NDArray[np.uint8]
+    head: Ints
     used: int = 0
 
     def put_aside(self, data: bytes) -> tuple[int, int]:
@@ -53,3 +61,11 @@ class Frames:
         self.buffer[start : start + len(data)] = np.frombuffer(data, dtype=np.uint8)
         self.used += len(data)
         return start, len(data)
+
+
+def gathered(buffer: npt.NDArray[np.uint8], starts: Ints, width: int) -> npt.NDArray[np.uint8]:
+    """The `width` (at most PADDING) bytes from each start on, one row behind the other."""
+    shape = (len(buffer) - width,)
+    view = np.ndarray(shape, dtype=f"V{width}", buffer=buffer.data, strides=(1,))
+    found: npt.NDArray[np.uint8] = view[starts].view(np.uint8)
+    return found

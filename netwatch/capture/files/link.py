@@ -40,10 +40,23 @@ def network(
     buffer: npt.NDArray[np.uint8], offset: f.Ints, captured: f.Ints, link: f.Ints
 ) -> Network:
     """Read the link layer of all frames; a frame too short for it gets kind 0."""
-    start, kind, vlan = offset.copy(), np.zeros_like(offset), np.zeros_like(offset)
+    vlan = np.zeros_like(offset)
     first = int(link[0]) if len(link) else f.ETHERNET
-    kinds = [first] if (link == first).all() else np.unique(link).tolist()
-    for each in kinds:
+    length = _HEADERS.get(first, -1)
+    if length >= 0 and (link == first).all() and int(captured.min(initial=64)) >= max(length, 1):
+        # Nearly all captures: frames of one kind, none of them cut off within this header.
+        start, kind = offset + length, _KINDS[first](buffer, offset)
+    else:
+        start, kind = _mixed(buffer, offset, captured, link)
+    _tags(buffer, start, kind, vlan, offset + captured)
+    return Network(start, kind, vlan, _WORTH[kind])
+
+
+def _mixed(
+    buffer: npt.NDArray[np.uint8], offset: f.Ints, captured: f.Ints, link: f.Ints
+) -> tuple[f.Ints, f.Ints]:
+    start, kind = offset.copy(), np.zeros_like(offset)
+    for each in np.unique(link).tolist():
         mine = np.flatnonzero(link == each)
         length = _HEADERS.get(each, -1)
         mine = mine[captured[mine] >= max(length, 1)]
@@ -52,8 +65,7 @@ def network(
         at = offset[mine]
         start[mine] = at + length
         kind[mine] = _KINDS[each](buffer, at)
-    _tags(buffer, start, kind, vlan, offset + captured)
-    return Network(start, kind, vlan, _WORTH[kind])
+    return start, kind
 
 
 def _tags(

@@ -9,6 +9,7 @@ of the next. If one does not, nothing is returned and the caller walks record by
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from netwatch.capture.files.frames import LONGEST, PADDING, Ints
 
 # One guess in so many bytes: enough chains that numpy's calls are cheap, few enough that looking
 # for their starts is.
-_SPACING = 1 << 14
+_SPACING = 1 << 15
 # Below this a plain walk is as fast.
 _SMALLEST = 1 << 20
 # How far from a guessed place a record is looked for: beyond two of the largest frames that
@@ -99,21 +100,27 @@ def _walk(words: _Words, starts: Ints, end: int) -> Ints | None:
     # The last record may be cut off, but its header must be there.
     goals = np.append(starts[1:], end - _HEADER + 1)
     lengths = words[8:]
-    at = starts
-    steps = []
-    while True:
-        for _ in range(_STEPS):
-            steps.append(at)
+    at, chains, goal = starts, np.arange(len(starts)), goals
+    arrived = np.empty_like(goals)
+    parts: list[Ints] = []
+    while len(at):
+        walked = np.empty((_STEPS + 1, len(at)), dtype=np.int64)
+        walked[0] = at
+        for here, after in pairwise(walked):
             # Who arrived walks on into the next chain, and is cut off below.
-            at = np.minimum(lengths[at] + (at + _HEADER), end)
-        if (at >= goals).all():
-            break
-    walked = np.array([*steps, at]).T
-    inside = walked < goals[:, None]
-    arrived = walked[np.arange(len(starts)), inside.sum(axis=1)]
+            after[:] = lengths[here]
+            after += here
+            after += _HEADER
+            np.minimum(after, end, out=after)
+        inside = walked < goal
+        parts.append(walked[:-1][inside[:-1]])
+        there = np.flatnonzero(~inside[-1])
+        arrived[chains[there]] = walked[inside[:, there].sum(axis=0), there]
+        left = np.flatnonzero(inside[-1])
+        at, chains, goal = walked[-1, left], chains[left], goal[left]
     if (arrived[:-1] != goals[:-1]).any():
         return None
-    found: Ints = walked[inside]
-    if len(found) and int(lengths[found].max()) > LONGEST:
-        return None
-    return found
+    found = np.sort(np.concatenate(parts))
+    # Each starts where the one before ends; the last may be cut off.
+    longest = max(int(np.diff(found).max(initial=0)) - _HEADER, int(lengths[found[-1]]))
+    return found if longest <= LONGEST else None

@@ -8,14 +8,14 @@ through `odd`, one by one, and end in the same arrays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from netwatch.capture.files import link, odd, overlays, tunnels
-from netwatch.capture.files.frames import Frames, Ints
+from netwatch.capture.files.frames import Frames, Ints, gathered
 
 Words = npt.NDArray[np.uint64]
 
@@ -43,6 +43,11 @@ class Packets:
     kept: Ints
     ordinal: Ints
 
+    def take(self, which: npt.NDArray[np.bool_]) -> Packets:
+        """Some of them."""
+        rest = (getattr(self, each.name)[which] for each in fields(self)[1:])
+        return Packets(tuple(column[which] for column in self.key), *rest)
+
 
 _LOW_32, _LOW_16 = np.uint64(0xFFFFFFFF), np.uint64(0xFFFF)
 _PROTOCOL = np.uint64(0xFF << 48)
@@ -60,6 +65,9 @@ _NEEDED_6[[odd.TCP, odd.UDP, odd.ICMP6]] = 60, 48, 48
 _TUNNELS = np.zeros(65536, dtype=bool)
 _TUNNELS[list(tunnels.PORTS)] = True
 
+# Words of both headers, without options and what TCP has behind its flags.
+_COUNT = {tunnels.IP4: 5, tunnels.IP6: 7}
+
 _FLAGS = np.array([odd.flags(byte) for byte in range(256)], dtype=np.uint8)
 
 
@@ -67,7 +75,9 @@ def packets(frames: Frames, first: int, last: int, memory: odd.Memory) -> list[P
     """Read frames `first` to `last` (not included): the packets of IPv4, and those of IPv6."""
     part = slice(first, last)
     offset, captured = frames.offset[part], frames.captured[part]
-    where = link.network(frames.buffer, offset, captured, frames.link[part])
+    head = frames.head[part]
+    near = link.network(frames.near, head, captured, frames.link[part])
+    where = replace(near, start=near.start + (offset - head))
     remaining = offset + captured - where.start
     # The length on the wire counts where the header's does not (segmentation offload).
     wire = frames.wire[part] - (where.start - offset)
@@ -76,7 +86,8 @@ def packets(frames: Frames, first: int, last: int, memory: odd.Memory) -> list[P
     for kind, read in ((tunnels.IP4, _read_4), (tunnels.IP6, _read_6)):
         mine = np.flatnonzero(where.kind == kind)
         if len(mine):
-            found = read(frames.buffer, where, mine, remaining[mine], wire[mine])
+            words = _words(frames.near, near.start[mine], _COUNT[kind])
+            found = read(words, where, mine, remaining[mine], wire[mine])
             rest[found.ordinal] = False
             parts[kind].append(found)
     for kind, found in _overlaid(frames.buffer, where, rest, (remaining, wire), memory):
@@ -119,7 +130,8 @@ def _overlaid(
         start = where.start.copy()
         start[some.mine] = some.start
         inner = link.Network(start, where.kind, np.zeros_like(start), where.worth)
-        packets = read(buffer, inner, some.mine, some.remaining, some.wire)
+        words = _words(buffer, some.start, _COUNT[kind])
+        packets = read(words, inner, some.mine, some.remaining, some.wire)
         if len(packets.ordinal):
             some = some.take(np.searchsorted(some.mine, packets.ordinal))
             vlan = where.vlan[packets.ordinal]
@@ -197,32 +209,26 @@ def _from_rows(rows: list[_Row]) -> Packets:
 
 def _words(buffer: npt.NDArray[np.uint8], start: Ints, count: int) -> Words:
     """The `count` words of 8 bytes from each start on, as `count` rows of numbers."""
-    view = np.ndarray(
-        (len(buffer) - 8 * count,), dtype=f"V{8 * count}", buffer=buffer.data, strides=(1,)
-    )
-    rows = view[start].view(">u8").reshape(len(start), count)
+    rows = gathered(buffer, start, 8 * count).view(">u8").reshape(len(start), count)
     return rows.T.astype(np.uint64, order="C")
 
 
-def _read_4(
-    buffer: npt.NDArray[np.uint8], where: link.Network, mine: Ints, remaining: Ints, wire: Ints
-) -> Packets:
-    words = _words(buffer, where.start[mine], 5)
-    length = ((words[0] >> 32) & _LOW_16).astype(np.int64)
+def _read_4(words: Words, where: link.Network, mine: Ints, remaining: Ints, wire: Ints) -> Packets:
+    length = _index(words[0] >> 32 & _LOW_16)
     if not length.all():
         np.copyto(length, wire, where=length == 0)
-    needed = _NEEDED_4[(words[1] >> 48).astype(np.uint8)]
+    needed = _NEEDED_4[_index(words[1] >> 48 & 0xFF)]
     good = np.minimum(remaining, length) >= needed
     good &= (words[0] & _SHAPE_4) == _REGULAR_4
     beyond = np.flatnonzero(length > wire)
     if len(beyond):
         good[beyond] &= _sound(words[:, beyond])
     # What may hold another packet is read one by one.
-    good &= ~(_TUNNELS[words[2].astype(np.uint16)] & ((words[1] & _PROTOCOL) == odd.UDP << 48))
+    number = words[1] & _PROTOCOL
+    good &= ~(_TUNNELS[_index(words[2] & _LOW_16)] & (number == odd.UDP << 48))
     if not good.all():
         words, mine, needed = words[:, good], mine[good], needed[good]
-        remaining, length = remaining[good], length[good]
-    number = words[1] & _PROTOCOL
+        remaining, length, number = remaining[good], length[good], number[good]
     source = (words[1] & _LOW_32) << 16 | (words[2] >> 16) & _LOW_16
     target = (words[2] >> 32) << 16 | words[2] & _LOW_16
     flags, total = _headers(number, words[4], needed, length, 20)
@@ -247,6 +253,11 @@ def _read_4(
     )
 
 
+def _index(words: npt.NDArray[np.integer[Any]]) -> Ints:
+    """Small numbers as what numpy takes for an index, without a copy."""
+    return words.view(np.int64)
+
+
 def _sound(words: Words) -> npt.NDArray[np.bool_]:
     """Whether the checksums of headers without options are right; `odd` says why it is asked."""
     total = np.zeros(words.shape[1], dtype=np.uint64)
@@ -257,15 +268,12 @@ def _sound(words: Words) -> npt.NDArray[np.bool_]:
     return sound
 
 
-def _read_6(
-    buffer: npt.NDArray[np.uint8], where: link.Network, mine: Ints, remaining: Ints, wire: Ints
-) -> Packets:
-    words = _words(buffer, where.start[mine], 7)
-    length = ((words[0] >> 16) & _LOW_16).astype(np.int64) + 40
+def _read_6(words: Words, where: link.Network, mine: Ints, remaining: Ints, wire: Ints) -> Packets:
+    length = _index(words[0] >> 16 & _LOW_16) + 40
     np.copyto(length, wire, where=length == 40)
-    needed = _NEEDED_6[(words[0] >> 8).astype(np.uint8)]
+    needed = _NEEDED_6[_index(words[0] >> 8 & 0xFF)]
     good = (np.minimum(remaining, length) >= needed) & (words[0] >> 60 == 6)
-    good &= ~(_TUNNELS[(words[5] >> 32).astype(np.uint16)] & ((words[0] >> 8 & 255) == odd.UDP))
+    good &= ~(_TUNNELS[_index(words[5] >> 32 & _LOW_16)] & ((words[0] >> 8 & 255) == odd.UDP))
     if not good.all():
         words, mine, needed = words[:, good], mine[good], needed[good]
         remaining, length = remaining[good], length[good]
@@ -306,8 +314,8 @@ def _headers(
 ) -> tuple[npt.NDArray[np.uint8], Ints]:
     """Flags, and the length of all headers; `word` has those of TCP at its top."""
     tcp = number == odd.TCP << 48
-    flags = _FLAGS[(word >> 48).astype(np.uint8)] * tcp
-    total = (word >> 58 & 0x3C).astype(np.int64) * tcp
+    flags = _FLAGS[_index(word >> 48 & 0xFF)] * tcp
+    total = _index(word >> 58 & 0x3C) * tcp
     total += network
     # A data offset that can not be counts as the least and the most that can.
     np.maximum(total, needed, out=total)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from netwatch.capture.files import odd
 from netwatch.capture.files.frames import Frames, Ints
 from netwatch.capture.files.packets import Packets
-from netwatch.capture.files.rows import KEY, Grouped
+from netwatch.capture.files.rows import KEY, SHARES, Grouped, share
 from netwatch.dissect.answer import LIMIT, Classified
 from netwatch.dissect.starts import WIDTH, promising
 
@@ -27,8 +27,9 @@ _SEGMENTS = 12
 _FIRST = 4
 # A connection that trickles through many blocks is not waited for without end.
 _PATIENCE = 8 * _SEGMENTS
-# Payload kept for connections that are not judged yet; above it, judgements stand as they are.
-BUDGET = 64 << 20
+# Payload kept for connections of a share that are not judged yet, 64 MiB in all; above it,
+# judgements stand as they are.
+BUDGET = (64 << 20) // SHARES
 
 _HALF = 1 << 31
 _SYNS = odd.SYN | odd.SYNACK
@@ -61,10 +62,11 @@ def candidates(packets: Packets, grouped: Grouped, conversations: Conversations)
     number = (grouped.rows["meta"] >> 48).astype(np.uint8)
     wanted = (number == odd.TCP) | (number == odd.UDP)
     wanted &= ~conversations.judged(grouped.rows)
-    place = np.flatnonzero(useful[grouped.order] & wanted[grouped.row])
+    row = np.repeat(np.arange(len(grouped.rows)), grouped.count)
+    place = np.flatnonzero(useful[grouped.order] & wanted[row])
     taken = grouped.order[place]
     found = Candidates(
-        grouped.row[place],
+        row[place],
         ~packets.from_low[taken],
         packets.seq[taken],
         packets.flags[taken],
@@ -89,15 +91,30 @@ def joined(parts: Sequence[Candidates], number: Ints) -> Candidates:
 
 def early(found: Candidates) -> Candidates:
     """Those of each row and direction that are few and near its start; sorted by row before."""
-    rank, before = _within(found, np.ones_like(found.row)), _within(found, found.kept)
-    keep = (rank <= _SEGMENTS) & (before - found.kept < LIMIT)
+    begins, length = _runs(found.row)
+    # Most rows have few segments; of those all are early, whichever direction they are of.
+    long = (length > _SEGMENTS) | (np.add.reduceat(found.kept, begins) >= LIMIT)
+    place = np.flatnonzero(np.repeat(long, length))
+    if not len(place):
+        return found
+    some = found.take(place)
+    rank, before = _within(some, np.ones_like(some.row)), _within(some, some.kept)
+    keep = np.ones(len(found.row), dtype=bool)
+    keep[place] = (rank <= _SEGMENTS) & (before - some.kept < LIMIT)
     return found.take(keep)
+
+
+def _runs(row: Ints) -> tuple[Ints, Ints]:
+    """Where each row of equal numbers begins, and how long it is."""
+    new = np.ones(len(row), dtype=bool)
+    np.not_equal(row[1:], row[:-1], out=new[1:])
+    begins = np.flatnonzero(new)
+    return begins, np.append(begins[1:], len(row)) - begins
 
 
 def _within(found: Candidates, amount: Ints) -> Ints:
     """Running sum of `amount` in each row and direction, the element itself included."""
-    begins = np.flatnonzero(np.diff(found.row, prepend=-1))
-    length = np.diff(begins, append=len(found.row))
+    begins, length = _runs(found.row)
     sums = np.empty_like(amount)
     for side in (False, True):
         mine = found.from_high == side
@@ -164,6 +181,7 @@ class Conversation:
     opener: int
     isn: int
     turned: bool
+    share: int
     low: _Half = field(default_factory=_Half)
     high: _Half = field(default_factory=_Half)
     kept: int = 0
@@ -209,7 +227,7 @@ class Conversations:
         self.of: dict[Key, list[Conversation]] = {}
         # None: judged, or nothing that could be recognised.
         self._open: dict[Key, Conversation | None] = {}
-        self._kept = 0
+        self._kept = [0] * SHARES
         # Conversations whose bytes had to go before they were judged.
         self.refused = 0
 
@@ -236,13 +254,14 @@ class Conversations:
             ):
                 self._take(lane, known, frames, columns)
             elif lane.worth:
-                opened = Conversation(lane.number, lane.tcp, lane.opener, lane.isn, lane.turned)
+                opened = Conversation(*lane[-6:])
                 self.of.setdefault(lane.key, []).append(opened)
                 self._take(lane, opened, frames, columns)
             else:
                 self._open[lane.key] = None
-        if self._kept > BUDGET:
-            self.forget()
+        for number, kept in enumerate(self._kept):
+            if kept > BUDGET:
+                self.forget(number)
 
     def _repeats(self, lane: _Lane) -> bool:
         """Whether the SYN is that of the conversation that was judged last."""
@@ -256,14 +275,14 @@ class Conversations:
         frames: Frames,
         columns: Sequence[list[Any]],
     ) -> None:
-        self._kept -= conversation.kept
+        self._kept[lane.share] -= conversation.kept
         middle = min(lane.begin + _FIRST, lane.end)
         for begin, end in ((lane.begin, middle), (middle, lane.end)):
             if begin < end and not conversation.done:
                 segments = [column[begin:end] for column in columns]
                 _add(conversation, frames, list(zip(*segments, strict=True)))
                 conversation.judge()
-        self._kept += conversation.kept
+        self._kept[lane.share] += conversation.kept
         self._open[lane.key] = None if conversation.done else conversation
 
     def by_row(self, rows: npt.NDArray[np.void]) -> list[Conversation | None]:
@@ -284,13 +303,13 @@ class Conversations:
             left[keys[place]] = end
         return found
 
-    def forget(self) -> None:
-        """Let the oldest half of the bytes go; what they proved so far stands."""
+    def forget(self, number: int) -> None:
+        """Let the oldest half of the bytes of a share go; what they proved so far stands."""
         for key, conversation in self._open.items():
-            if self._kept <= BUDGET // 2:
+            if self._kept[number] <= BUDGET // 2:
                 break
-            if conversation is not None and conversation.kept:
-                self._kept -= conversation.kept
+            if conversation is not None and conversation.kept and conversation.share == number:
+                self._kept[number] -= conversation.kept
                 self.refused += 1
                 conversation.forget()
                 self._open[key] = None
@@ -310,13 +329,14 @@ class _Lane(NamedTuple):
     opener: int
     isn: int
     turned: bool
+    share: int
 
 
 def _lanes(frames: Frames, found: Candidates, merged: npt.NDArray[np.void]) -> Iterator[_Lane]:
     if not len(found.row):
         return iter(())
-    begin = np.flatnonzero(np.diff(found.row, prepend=-1))
-    end = np.append(begin[1:], len(found.row)).astype(np.int64)
+    begin, length = _runs(found.row)
+    end = begin + length
     payload = found.kept > 0
     datagrams = (merged["meta"] >> 48).astype(np.uint8)[found.row] == odd.UDP
     # Not only the very first: segments are captured out of order, too.
@@ -341,6 +361,7 @@ def _lanes(frames: Frames, found: Candidates, merged: npt.NDArray[np.void]) -> I
         opener,
         rows["isn"],
         (opener == 1) | ((opener < 0) & from_high),
+        share(rows["hash"]),
     )
     return map(_Lane, keys_of(rows), *(column.tolist() for column in columns))
 

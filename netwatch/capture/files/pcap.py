@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from netwatch.capture.files import lockstep
-from netwatch.capture.files.frames import ASIDE, LONGEST, PADDING, Damaged, Frames, Ints
+from netwatch.capture.files.frames import (
+    ASIDE,
+    HEAD,
+    LONGEST,
+    PADDING,
+    Damaged,
+    Frames,
+    Ints,
+    gathered,
+)
 
 # magic: byte order, parts of a second, length of a record's header
 MAGIC: dict[bytes, tuple[str, int, int]] = {
@@ -37,11 +46,12 @@ def frames(head: bytes, stream: BinaryIO, *, block: int = _BLOCK) -> Iterator[Fr
     """
     order, fraction, header = MAGIC[head[:4]]
     link = int.from_bytes(head[20:24], "little" if order == "<" else "big") & 0xFFFF
-    buffer = np.zeros(block + PADDING + ASIDE, dtype=np.uint8)
+    buffer = np.empty(block + PADDING + ASIDE, dtype=np.uint8)
     space = memoryview(buffer.data)
     seen, kept = 0, 0
     while got := _fill(stream, space[kept:block]):
         end = kept + got
+        buffer[end : end + PADDING] = 0
         starts = None
         if header == 16:
             starts = lockstep.offsets(buffer, end, order=order, fraction=fraction)
@@ -50,7 +60,7 @@ def frames(head: bytes, stream: BinaryIO, *, block: int = _BLOCK) -> Iterator[Fr
             starts, broken = _walk(space[:end], order, header)
         starts, after = _whole(space, starts, end, order=order, header=header)
         if len(starts):
-            yield _frames(buffer, starts, link, order=order, header=header, unit=fraction)
+            yield _frames(buffer, starts, after, link, order=order, header=header, unit=fraction)
         seen += len(starts)
         if broken:
             raise Damaged(f"packet {seen + 1} {broken}")
@@ -64,7 +74,13 @@ def _fill(stream: BinaryIO, space: memoryview) -> int:
     """Read until `space` is full or the file ends; returns how many bytes came."""
     got = 0
     while got < len(space):
-        count = stream.readinto(space[got:])  # type: ignore[attr-defined]
+        try:
+            count = stream.readinto(space[got:])  # type: ignore[attr-defined]
+        except Damaged:
+            if not got:
+                raise
+            # It is told when what came before it was read.
+            break
         if not count:
             break
         got += count
@@ -98,18 +114,30 @@ def _whole(
 
 
 def _frames(
-    buffer: npt.NDArray[np.uint8], starts: Ints, link: int, *, order: str, header: int, unit: int
+    buffer: npt.NDArray[np.uint8],
+    starts: Ints,
+    after: int,
+    link: int,
+    *,
+    order: str,
+    header: int,
+    unit: int,
 ) -> Frames:
-    shape = (len(buffer) - 16,)
-    layout = np.dtype([(name, f"{order}u4") for name in ("second", "part", "captured", "wire")])
-    records = np.ndarray(shape, dtype=layout, buffer=buffer.data, strides=(1,))[starts]
-    when = records["second"].astype(np.int64) * 1_000_000_000
-    when += records["part"].astype(np.int64) * (1_000_000_000 // unit)
+    row = header + HEAD
+    near = gathered(buffer, starts, row)
+    second, part, _, wire = (
+        np.ndarray((len(starts),), f"{order}u4", near.data, at, (row,)).astype(np.int64)
+        for at in (0, 4, 8, 12)
+    )
+    second *= 1_000_000_000
+    second += part * (1_000_000_000 // unit)
     return Frames(
         buffer,
         starts + header,
-        records["captured"].astype(np.int64),
-        records["wire"].astype(np.int64),
-        when,
+        np.diff(starts, append=after) - header,
+        wire,
+        second,
         np.full(len(starts), link, dtype=np.int64),
+        near,
+        np.arange(header, len(near), row),
     )

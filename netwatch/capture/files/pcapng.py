@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from netwatch.capture.files.frames import ASIDE, LONGEST, PADDING, Damaged, Frames
+from netwatch.capture.files.frames import ASIDE, HEAD, LONGEST, PADDING, Damaged, Frames, gathered
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
 _SECTION, _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
@@ -150,7 +150,11 @@ def _interface(data: bytes, at: int, length: int, section: _Section) -> _Interfa
 
 
 def _frames(data: bytes, found: list[_Record]) -> Frames:
-    buffer = np.zeros(len(data) + PADDING + ASIDE, dtype=np.uint8)
+    buffer = np.empty(len(data) + PADDING + ASIDE, dtype=np.uint8)
     buffer[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+    buffer[len(data) : len(data) + PADDING] = 0
     columns = np.array(found, dtype=np.int64).T
-    return Frames(buffer, columns[0], columns[1], columns[2], columns[3], columns[4])
+    near = gathered(buffer, columns[0], HEAD)
+    offset, captured, wire, when, link = columns
+    head = np.arange(0, len(near), HEAD)
+    return Frames(buffer, offset, captured, wire, when, link, near, head)

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from netwatch.capture.files import odd, pcap, pcapng
+from netwatch.capture.files import odd, packed, pcap, pcapng
 from netwatch.capture.files.flows import flows
 from netwatch.capture.files.frames import Damaged, Frames
 from netwatch.capture.files.packets import packets
 from netwatch.capture.files.payloads import Candidates, Conversations, candidates, joined
-from netwatch.capture.files.rows import CHUNK, ROW, Rows, group, merge
+from netwatch.capture.files.rows import (
+    CHUNK,
+    ROW,
+    SHARES,
+    Rows,
+    group,
+    hashes,
+    merge,
+    share,
+    taken,
+    together,
+)
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 
-# Rows that wait until they are merged into the table: merging costs the size of both.
-_PENDING = 1 << 16
+EVERY = range(SHARES)
+# Rows of a share that wait until they are merged into the table: merging costs the size of both.
+_PENDING = (1 << 16) // SHARES
 # glibc gives arrays back to the kernel as soon as they are freed, and each block pays for its
 # pages again, until one as large as this (its limit is 32 MiB) was freed once.
 _KEPT = 31 << 20
@@ -48,39 +60,48 @@ class Reading:
         }
         return {reason: count for reason, count in found.items() if count}
 
+    def ordinals(self) -> list[int]:
+        """The number of each flow's first packet in the file, as `flows` comes."""
+        ordinals: list[int] = np.sort(self.rows["index"]).tolist()
+        return ordinals
+
     def flows(self) -> Iterator[Flow]:
         """The flows, in the order of their first packets."""
-        rows = self.rows[np.argsort(self.rows["index"], kind="stable")]
+        # No two flows have the same first packet.
+        rows = taken(self.rows, np.argsort(np.ascontiguousarray(self.rows["index"])))
         return flows(rows, self.conversations.by_row(rows), self.memory.paths)
 
 
 class Gathering:
     """Frames, block after block, and what they add up to so far."""
 
-    def __init__(self, *, dissect: bool = True) -> None:
+    def __init__(self, *, dissect: bool = True, mine: Sequence[int] = EVERY) -> None:
         self.frames = 0
         self._packets = 0
-        self._dissect = dissect
-        self._table = np.zeros(0, dtype=ROW)
-        self._pending: list[Rows] = []
+        self._dissect, self._mine = dissect, mine
+        self._tables = {number: np.zeros(0, dtype=ROW) for number in mine}
+        self._pending: dict[int, list[Rows]] = {number: [] for number in mine}
         self._conversations, self._memory = Conversations(), odd.Memory()
 
     def add(self, frames: Frames) -> None:
         """Take a block; its buffer may be used again afterwards."""
         conversations = self._conversations if self._dissect else None
-        found = _block(frames, self.frames, conversations, self._memory)
+        found = _block(frames, self.frames, conversations, self._memory, self._mine)
         self.frames += len(frames.offset)
-        if len(found):
-            self._packets += int(found["packets"].sum())
-            self._pending.append(found)
-            if sum(map(len, self._pending)) > max(_PENDING, len(self._table)):
-                self._merge()
+        if not len(found):
+            return
+        self._packets += int(found["packets"].sum())
+        shares = share(found["hash"])
+        for number, pending in self._pending.items():
+            pending.append(taken(found, np.flatnonzero(shares == number)))
+            if sum(map(len, pending)) > max(_PENDING, len(self._tables[number])):
+                self._merge(number)
 
     def reading(self, damage: str | None = None) -> Reading:
         """What was gathered; more may be added afterwards."""
-        self._merge()
+        pending = (part for parts in self._pending.values() for part in parts)
         return Reading(
-            self._table,
+            merge(together([*self._tables.values(), *pending]))[0],
             self._conversations,
             self._memory,
             self.frames,
@@ -88,22 +109,27 @@ class Gathering:
             damage,
         )
 
-    def _merge(self) -> None:
-        self._table = merge(np.concatenate([self._table, *self._pending]))[0]
-        self._pending = []
+    def _merge(self, number: int) -> None:
+        parts = [self._tables[number], *self._pending[number]]
+        self._tables[number] = merge(together(parts))[0]
+        self._pending[number] = []
 
 
-def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
+def read(
+    stream: BinaryIO, name: str, *, dissect: bool = True, mine: Sequence[int] = EVERY
+) -> Reading:
     """Read a pcap or pcapng; raises NetwatchError if it is neither, or nothing in it can be read.
 
     `name` is what messages call it. Without `dissect` no payload is looked at: who, when and how
-    much, at twice the speed. Memory grows with the number of flows, not of packets.
+    much, at three times the speed. Of connections only those of the shares `mine` are read. Memory
+    grows with the number of flows, not of packets.
     """
     np.empty(_KEPT, dtype=np.uint8)
-    gathered, damage = Gathering(dissect=dissect), None
-    blocks = _blocks(stream, name)
+    gathered, damage = Gathering(dissect=dissect, mine=mine), None
+    blocks: Iterator[Frames] | None = None
     while True:
         try:
+            blocks = blocks or _blocks(stream, name)
             frames = next(blocks, None)
         except Damaged as error:
             damage = str(error)
@@ -120,26 +146,40 @@ def read(stream: BinaryIO, name: str, *, dissect: bool = True) -> Reading:
 
 def _blocks(stream: BinaryIO, name: str) -> Iterator[Frames]:
     head = stream.read(pcap.HEADER)
+    if head[:2] == packed.MAGIC:
+        stream = cast(BinaryIO, packed.Unpacked(head, stream))
+        head = stream.read(pcap.HEADER)
     if head[:4] in pcap.MAGIC and len(head) == pcap.HEADER:
         return pcap.frames(head, stream)
     if head[:4] == pcapng.MAGIC:
         return pcapng.frames(head, stream)
     raise NetwatchError(
         f"{name} is no capture: it starts with {head[:4].hex() or 'nothing'}",
-        "netwatch reads pcap and pcapng; unpack compressed files first",
+        "netwatch reads pcap and pcapng, also compressed by gzip; unpack others first",
     )
 
 
 def _block(
-    frames: Frames, seen: int, conversations: Conversations | None, memory: odd.Memory
+    frames: Frames,
+    seen: int,
+    conversations: Conversations | None,
+    memory: odd.Memory,
+    mine: Sequence[int],
 ) -> Rows:
     chunks: list[Rows] = []
     found: list[Candidates] = []
     total = 0
+    wanted = np.isin(EVERY, mine)
     for first in range(0, len(frames.offset), CHUNK):
         last = min(first + CHUNK, len(frames.offset))
         for part in packets(frames, first, last, memory):
-            grouped = group(part, frames.when[first:last], seen + first)
+            mixed = hashes(part.key)
+            if len(mine) < SHARES:
+                here = wanted[share(mixed)]
+                part, mixed = part.take(here), mixed[here]
+                if not len(mixed):
+                    continue
+            grouped = group(part, mixed, frames.when[first:last], seen + first)
             if conversations is not None:
                 chosen = candidates(part, grouped, conversations)
                 np.add(chosen.row, total, out=chosen.row)
@@ -149,7 +189,7 @@ def _block(
     if not chunks:
         return np.zeros(0, dtype=ROW)
     if conversations is None:
-        return np.concatenate(chunks)
-    merged, number = merge(np.concatenate(chunks))
+        return together(chunks)
+    merged, number = merge(together(chunks))
     conversations.feed(frames, joined(found, number), merged)
     return merged

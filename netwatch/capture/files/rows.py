@@ -40,6 +40,8 @@ ROW = np.dtype(
         ("first_from", "u1"),
     ]
 )
+# A row as so many bytes: numpy copies those at once, and fields one by one.
+_WHOLE = np.dtype(f"V{ROW.itemsize}")
 KEY = ("low_0", "low_1", "high_0", "high_1", "ports", "meta")
 Rows = npt.NDArray[np.void]
 
@@ -51,21 +53,32 @@ _MIX = tuple(
     for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 )
 _OPENING = odd.SYN
+# Connections are dealt out by their hash, so that several processes can share a file; whatever is
+# decided by how much is there is decided for each share by itself, as the answer must be the same
+# however many processes there are. With more of them each would do little but read.
+SHARES = 4
 _SHIFT_HIGH, _SHIFT_LOW = np.uint64(32), np.uint64(29)
 
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """The rows of a chunk; `order` sorts its packets by row, `row` says which one each is in."""
+    """The rows of a chunk; `order` sorts its packets by row, `count` is how many each row has."""
 
     rows: Rows
     order: Ints
-    row: Ints
+    count: Ints
 
 
-def group(packets: Packets, when: Ints, base: int) -> Grouped:
-    """Add up the packets of one chunk. `when` is by ordinal; `base` is the ordinal 0's number."""
-    mixed = _hash(packets.key)
+def share(mixed: Words) -> Ints:
+    """The share that each hash belongs to."""
+    return (mixed >> _SHIFT_HIGH).astype(np.int64) % SHARES
+
+
+def group(packets: Packets, mixed: Words, when: Ints, base: int) -> Grouped:
+    """Add up the packets of one chunk, whose `hashes` are `mixed`.
+
+    `when` is by ordinal; `base` is the ordinal 0's number.
+    """
     order = _sorted(mixed, packets.ordinal)
     opens = (packets.flags[order] & _OPENING) != 0
     cut = opens.copy()
@@ -79,7 +92,9 @@ def group(packets: Packets, when: Ints, base: int) -> Grouped:
     rows["hash"] = mixed[first]
     _write_key(rows, [column[first] for column in packets.key])
     low = packets.from_low[order]
+    count = np.append(starts[1:], len(order)) - starts
     _add(rows, packets, order, starts, low)
+    rows["packets"][:, 1] = count - rows["packets"][:, 0]
     ordinal = packets.ordinal[order]
     times = when[ordinal]
     rows["first"] = np.minimum.reduceat(times, starts)
@@ -88,7 +103,7 @@ def group(packets: Packets, when: Ints, base: int) -> Grouped:
     rows["isn"] = packets.seq[first]
     rows["first_from"] = ~low[starts]
     rows["opener"] = np.where(opens[starts], rows["first_from"].astype(np.int8), -1)
-    return Grouped(rows, order, np.cumsum(cut) - 1)
+    return Grouped(rows, order, count)
 
 
 def _write_key(rows: Rows, key: Sequence[Words]) -> None:
@@ -105,20 +120,22 @@ def _add(
     rows: Rows, packets: Packets, order: Ints, starts: Ints, low: npt.NDArray[np.bool_]
 ) -> None:
     from_low = low.astype(np.int64)
-    count = np.diff(starts, append=len(order))
     rows["packets"][:, 0] = np.add.reduceat(from_low, starts)
-    rows["packets"][:, 1] = count - rows["packets"][:, 0]
     for name, column in (("bytes", packets.length), ("payload", packets.payload)):
         values = column[order]
         rows[name][:, 0] = np.add.reduceat(values * from_low, starts)
         rows[name][:, 1] = np.add.reduceat(values, starts) - rows[name][:, 0]
-    flags = packets.flags[order]
-    rows["flags"][:, 0] = np.bitwise_or.reduceat(np.where(low, flags, 0), starts)
-    rows["flags"][:, 1] = np.bitwise_or.reduceat(np.where(low, 0, flags), starts)
+    flags = packets.flags[order].astype(np.int64)
+    both = np.bitwise_or.reduceat(flags << (~low).astype(np.int64) * 8, starts)
+    rows["flags"][:, 0], rows["flags"][:, 1] = both & 0xFF, both >> 8
 
 
 def _sorted(mixed: Words, ordinal: Ints) -> Ints:
     """By hash, then by place in the file; one sort of one word per packet."""
+    if (ordinal[1:] > ordinal[:-1]).all():
+        packed = (mixed & ~_PLACE) | np.arange(len(mixed), dtype=np.uint64)
+        packed.sort()
+        return (packed & _PLACE).view(np.int64)
     packed = (mixed & ~_PLACE) | ordinal.astype(np.uint64)
     packed.sort()
     place = np.empty(int(ordinal.max()) + 1, dtype=np.int64)
@@ -127,7 +144,7 @@ def _sorted(mixed: Words, ordinal: Ints) -> Ints:
     return order
 
 
-def _hash(key: Sequence[Words]) -> Words:
+def hashes(key: Sequence[Words]) -> Words:
     """Well mixed, so that sorting seldom meets equal hashes of unequal keys; never trusted."""
     mixed = key[0] * _MIX[0]
     for number, column in enumerate(key[1:], start=1):
@@ -152,15 +169,16 @@ def merge(rows: Rows) -> tuple[Rows, Ints]:
     if (~same & (rows["hash"][order[1:]] == rows["hash"][order[:-1]])).any():
         order = np.lexsort([rows["index"], *(rows[name] for name in KEY)])
         same = _same_key(rows, order)
-    found = rows[order]
+    found = taken(rows, order)
     new = np.ones(len(found), dtype=bool)
     opener = _last_opener(found, same)
     new[1:] = ~same | _begins(found, opener)
     starts = np.flatnonzero(new)
-    merged = found[starts]
-    for name in ("packets", "bytes", "payload"):
-        merged[name] = np.add.reduceat(found[name], starts, axis=0)
-    merged["flags"] = np.bitwise_or.reduceat(found["flags"], starts, axis=0)
+    merged = taken(found, starts)
+    for side in (0, 1):
+        for name in ("packets", "bytes", "payload"):
+            merged[name][:, side] = np.add.reduceat(found[name][:, side], starts)
+        merged["flags"][:, side] = np.bitwise_or.reduceat(found["flags"][:, side], starts)
     merged["first"] = np.minimum.reduceat(found["first"], starts)
     merged["last"] = np.maximum.reduceat(found["last"], starts)
     last = opener[np.append(starts[1:], len(found)) - 1]
@@ -172,6 +190,16 @@ def merge(rows: Rows) -> tuple[Rows, Ints]:
     number = np.empty(len(rows), dtype=np.int64)
     number[order] = np.cumsum(new) - 1
     return merged, number
+
+
+def taken(rows: Rows, which: Ints) -> Rows:
+    """These of the rows, in this order."""
+    return rows.view(_WHOLE)[which].view(ROW)
+
+
+def together(parts: Sequence[Rows]) -> Rows:
+    """All rows, one part behind the other."""
+    return np.concatenate([part.view(_WHOLE) for part in parts]).view(ROW)
 
 
 def _same_key(rows: Rows, order: Ints) -> npt.NDArray[np.bool_]:
@@ -197,11 +225,13 @@ def _begins(found: Rows, opener: Ints) -> npt.NDArray[np.bool_]:
     It does not if it repeats the SYN before it, if both ends send one at the same time, or if it
     was only captured after its answer.
     """
-    row, before, last = found[1:], found[:-1], found[opener[:-1]]
+    begins: npt.NDArray[np.bool_] = found["opener"][1:] >= 0
+    place = np.flatnonzero(begins)
+    row, before, last = (taken(found, at) for at in (place + 1, place, opener[place]))
     repeated = (row["opener"] == last["opener"]) & (row["isn"] == last["isn"])
     sent = before["flags"][:, 0] | before["flags"][:, 1]
     simultaneous = (last["opener"] == 1 - row["opener"]) & (sent == odd.SYN)
     late = (last["opener"] < 0) & ((sent & (0xFF ^ odd.SYNACK ^ odd.ACK)) == 0)
     late &= ((sent & odd.SYNACK) != 0) & (before["packets"].sum(axis=1) <= 3)
-    begins: npt.NDArray[np.bool_] = (row["opener"] >= 0) & ~(repeated | simultaneous | late)
+    begins[place] = ~(repeated | simultaneous | late)
     return begins
