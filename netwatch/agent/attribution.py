@@ -73,7 +73,7 @@ class Attribution:
         return replace(flow, client=client, server=server)
 
     def _both(self, key: _Key, flow: Flow, names: Names) -> _Both:
-        if flow.protocol not in ("tcp", "udp") or None in (flow.client.port, flow.server.port):
+        if flow.protocol not in ("tcp", "udp") or flow.server.port is None:
             return None, None
         known = self._holders.get(key)
         if known is not None and not flow.connections:
@@ -89,11 +89,11 @@ class Attribution:
     def _client(self, flow: Flow, names: Names) -> Process | None:
         """Its socket, by where it aimed; of several connections on one port it is none's."""
         pid = self._pid(flow.client, names)
-        if pid is None or flow.connections > 1:
+        if pid is None or flow.client.port is None or flow.connections > 1:
             return None
         for aimed in (flow.original, flow.server):
             if aimed is not None and aimed.port is not None:
-                ends = (flow.client.address, flow.client.port or 0, aimed.address, aimed.port)
+                ends = (flow.client.address, flow.client.port, aimed.address, aimed.port)
                 found = self._processes.of_connection(pid, flow.protocol, ends)
                 if found is not None:
                     return found
@@ -105,10 +105,11 @@ class Attribution:
         pid = self._pid(server, names)
         if pid is None or server.port is None or flow.state in ("refused", "unanswered"):
             return None
-        ends = (server.address, server.port, client.address, client.port or 0)
-        return self._processes.of_connection(pid, flow.protocol, ends) or self._processes.of_port(
-            pid, flow.protocol, server.port
-        )
+        found = None
+        if client.port is not None:
+            ends = (server.address, server.port, client.address, client.port)
+            found = self._processes.of_connection(pid, flow.protocol, ends)
+        return found or self._processes.of_port(pid, flow.protocol, server.port)
 
     def _pid(self, end: Endpoint, names: Names) -> int | None:
         """A process that lives in the network namespace of this end, if it is on this host."""

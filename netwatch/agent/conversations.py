@@ -67,11 +67,13 @@ class Conversations:
             collected.changed = True
 
     def verdict(
-        self, key: Tuple5, *, low_is_client: bool, protocol: str, complete: bool
+        self, key: Tuple5, *, connection: int, low_is_client: bool, protocol: str, complete: bool
     ) -> Classified | None:
-        """What the bytes so far prove; None if there are none. `complete`: no more will come."""
+        """What the bytes of that connection prove so far; None if there are none, or only those
+        of another one on the same ports. `complete`: no more will come."""
         collected = self._open.get(key)
-        if collected is not None and (collected.changed or complete):
+        mine = collected is not None and collected.connection == connection
+        if collected is not None and mine and (collected.changed or complete):
             collected.changed = False
             ends = (
                 (bytes(collected.low), collected.low_sizes),
@@ -91,17 +93,12 @@ class Conversations:
             if result.finished:
                 del self._open[key]
         known = self._known.get(key)
-        return known[1] if known else None
+        return known[1] if known and known[0] == connection else None
 
     def host(self, key: Tuple5) -> str | None:
         """The name of the server that a plain HTTP request asked for, or None."""
         known = self._known.get(key)
         return known[2] if known else None
-
-    def connection(self, key: Tuple5) -> int:
-        """The sensor's number of the connection whose verdict is known; 0 if none is."""
-        known = self._known.get(key)
-        return known[0] if known else 0
 
     def forget(self, key: Tuple5) -> None:
         """The connection is gone."""

@@ -3,64 +3,58 @@
 The sensor gives totals per connection; the table gives what was added since the last time, with
 the workloads' names, NAT joined, and the encryption that the first bytes prove. A young connection
 is held back until its first bytes are classified, so that a flow is not first told as unknown and
-then otherwise. Pure: time is an argument, and what does not fit is counted.
+then otherwise. What began as one of too many is told as one flow per edge, whose encryption nobody
+knows. Pure: time is an argument, and what does not fit is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
-import numpy.typing as npt
+import numpy as np
 
 from netwatch.agent.addresses import text_of
 from netwatch.agent.conversations import Conversations, Tuple5
+from netwatch.agent.crowd import Crowd, may_be_summed
 from netwatch.agent.names import Names
+from netwatch.agent.row import PROTOCOLS, Row, ending, is_new, rows_of, state
 from netwatch.agent.sums import joined, summed
-from netwatch.capture.sensor import ENTRY, Batch, Payload, Translation
+from netwatch.agent.told import KEY, Changed, Rows, Told, keys_of
+from netwatch.capture.sensor import Batch, Payload, Translation
+from netwatch.dissect.answer import Classified
 from netwatch.dissect.dns import host_name
 from netwatch.model.flow import Encryption, Endpoint, Flow
 from netwatch.model.link import Link
 from netwatch.model.times import SECOND
 
 HOLD = 2 * SECOND  # a TLS handshake over a slow link is through; longer would delay the map
-# What was told as unknown after HOLD is judged again while more is said, and the store corrects
-# what it has of that connection; a server on a busy machine has answered by then.
-PATIENCE = 60 * SECOND
 MAX_FLOWS = 20_000  # a report; more connections than that are told as one flow per edge
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
-SYN_ACK, RST, FIN = 0x12, 0x04, 0x01
+_UNKNOWN = Encryption()
+SLACK = SECOND // 10  # the kernel's coarse clock is late by up to 10 ms
 IGMP = 2  # how a bridge keeps its groups; like neighbour discovery, nobody's conversation
 
 
-class _Totals(NamedTuple):
-    """The counters of one row of ENTRY, by direction (low, high)."""
+class _Judged(NamedTuple):
+    """A row that is told now; `seen`: that the low end is the client, or is not, was seen."""
 
-    packets: tuple[int, int] = (0, 0)
-    bytes: tuple[int, int] = (0, 0)
-    payload: tuple[int, int] = (0, 0)
-    opened: int = 0
-    refused: int = 0
-    life: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One changed row of ENTRY in Python's own types."""
-
-    key: Tuple5
-    totals: _Totals
-    first: tuple[int, int]
-    last: tuple[int, int]
-    interfaces: tuple[int, int]
-    flags: tuple[int, int]
-    low_is_client: int
-    born: int
+    row: Row
+    low_is_client: bool
+    seen: bool
+    classified: Classified | None
 
     @property
-    def ended(self) -> int:
-        return max(self.last)
+    def is_encrypted(self) -> bool:
+        return self.classified is not None and self.classified.encryption.status == "encrypted"
+
+
+class _Ends(NamedTuple):
+    """Of a flow: its client and server, and where the client aimed if that is another."""
+
+    client: Endpoint
+    server: Endpoint
+    original: Endpoint | None = None
 
 
 class FlowTable:
@@ -69,12 +63,13 @@ class FlowTable:
     def __init__(self, host: str, *, limit: int = MAX_FLOWS) -> None:
         self._host = host
         self._limit = limit
-        self._told: dict[Tuple5, _Totals] = {}
-        self._translations: dict[tuple[int, frozenset[tuple[bytes, int]]], Translation] = {}
+        self._told = Told()
+        self._crowd = Crowd()
+        self._translations: dict[bytes, Translation] = {}  # by KEY
         self._conversations = Conversations()
-        self._held: dict[Tuple5, int] = {}
+        self._held: dict[int, tuple[int, Row]] = {}  # by place
         self._released: set[tuple[Tuple5, int]] = set()
-        self._folded = 0
+        self._folded = 0  # when what was read last began to be read, by the monotonic clock
         self._probes = 0
 
     def collect(self, payloads: Iterable[Payload]) -> None:
@@ -86,14 +81,26 @@ class FlowTable:
         """What was added since the last fold, as flows with at least one workload at an end."""
         self._learn(batch.translations)
         self.collect(batch.payloads)
-        flows = []
-        for row in self._changed(batch.entries, now):
-            flow = self._flow(row, names, now)
-            if flow is not None:
-                flows.append(flow)
+        changed = self._changed(batch)
+        crowded = self._is_crowd(changed.rows, names)
+        sums = self._crowd.take(changed, crowded, names, young=now - HOLD)
+        self._told.keep(sums.places, sums.totals)
+        gone, waiting = self._held_back(changed, crowded)
+        singly = changed.part(~crowded)
+        judged = [self._judge(row, names, now, last=True) for row in gone]
+        told, totals = [], []
+        for row in (*waiting, *rows_of(singly, is_new(singly))):
+            found = self._judge(row, names, now)
+            if found is not None:
+                self._held.pop(row.place, None)
+                told.append(row.place)
+                totals.append(row.totals._replace(encrypted=found.is_encrypted))
+                judged.append(found)
+        self._told.keep(told, list(zip(*totals, strict=True)))
         self._prune(batch.entries)
-        self._folded = now
-        whole = joined(flows)
+        self._folded = batch.moment
+        whole = joined(self._flows(judged, names))
+        whole += summed(self._flows([self._unjudged(row, names) for row in sums.rows], names))
         return whole if len(whole) <= self._limit else summed(whole)
 
     def finished(self) -> tuple[Payload, ...]:
@@ -114,144 +121,171 @@ class FlowTable:
     def _learn(self, translations: Sequence[Translation]) -> None:
         for known in translations:
             for source, sport, destination, dport in (known.original, known.reply):
-                ends = frozenset(((source, sport), (destination, dport)))
-                self._translations[(known.protocol, ends)] = known
+                self._translations[_key((source, sport), (destination, dport), known.protocol)] = (
+                    known
+                )
         while len(self._translations) > 2 * self._limit:
             self._translations.pop(next(iter(self._translations)))
 
-    def _changed(self, entries: npt.NDArray[Any], now: int) -> Iterable[_Row]:
-        # What is held back spoke at most an interval before HOLD began; a second for the clocks.
-        since = max(0, self._folded - HOLD - (now - self._folded) - SECOND)
-        recent = entries[(entries["last"] > since).any(axis=1) & (entries["protocol"] != IGMP)]
-        for values in _rows(recent):
-            row = _row(values)
-            if row.totals.packets != self._told_of(row).packets:
-                yield row
+    def _changed(self, batch: Batch) -> Changed:
+        since = max(0, self._folded + batch.clock - SLACK)
+        spoke = (batch.entries["last"] > since).any(axis=1)
+        return self._told.compare(batch.entries, spoke & (batch.entries["protocol"] != IGMP))
 
-    def _flow(self, row: _Row, names: Names, now: int) -> Flow | None:
-        key = row.key
-        protocol = PROTOCOLS.get(key.protocol, str(key.protocol))
-        low_is_client, seen = _direction(row, names, protocol, self._translation(key))
-        closing, closed = _ending(row, now)
-        waited = now - self._held_since(row, now) >= HOLD
-        classified = self._conversations.verdict(
-            key,
-            low_is_client=low_is_client,
-            protocol=protocol,
-            complete=closed,
-        )
+    def _is_crowd(self, rows: Rows, names: Names) -> Rows:
+        """A mask of what is told as sums; what NAT rewrote is joined one by one."""
+        crowd = may_be_summed(rows, names)
+        if self._translations and crowd.any():
+            crowd &= [key not in self._translations for key in keys_of(rows)]
+        return crowd
+
+    def _held_back(self, changed: Changed, crowded: Rows) -> tuple[list[Row], list[Row]]:
+        """(what the kernel has thrown out for others, what is as it was last seen)."""
+        if not self._held:
+            return [], []
+        touched = np.isin(changed.places, list(self._held))
+        places, lived = changed.places[touched].tolist(), changed.rows["life"][touched].tolist()
+        lives = dict(zip(places, lived, strict=True))
+        rows = [row for _, row in self._held.values()]
+        gone = [row for row in rows if lives.get(row.place, row.totals.life) != row.totals.life]
+        for place in (*(row.place for row in gone), *changed.places[crowded & touched].tolist()):
+            self._held.pop(place, None)
+        return gone, [row for row in rows if row.place not in lives]
+
+    def _judge(self, row: Row, names: Names, now: int, *, last: bool = False) -> _Judged | None:
+        """What is told of a row; None while it is held back, unless this is the `last` of it."""
+        protocol = PROTOCOLS.get(row.key.protocol, str(row.key.protocol))
+        low_is_client, seen = _direction(row, names, protocol, self._translation(row.key))
+        closing, closed = ending(row, now)
+        answered = row.crowded and all(row.totals.packets)  # and nothing more will be known of it
+        waited = last or answered or now - self._held_since(row, now) >= HOLD
+        classified = None
+        if not row.crowded:
+            classified = self._conversations.verdict(
+                row.key,
+                connection=row.connection,
+                low_is_client=low_is_client,
+                protocol=protocol,
+                complete=closed,
+            )
         finished = classified is not None and classified.finished
         if not (finished or closing or waited):
             return None
-        told = self._told_of(row)
-        self._told[key] = row.totals
-        self._held.pop(key, None)
         if finished:
-            self._released.add((key, self._conversations.connection(key)))
-        flow = _oriented(row, told, protocol, names, low_is_client=low_is_client, seen=seen)
-        flow = _translated(flow, self._translation(key), names)
-        if flow.client.workload is None and flow.server.workload is None:
+            self._released.add((row.key, row.connection))
+        return _Judged(row, low_is_client, seen, _of_all(classified, row))
+
+    def _unjudged(self, row: Row, names: Names) -> _Judged:
+        """A sum of connections whose first bytes nobody has."""
+        protocol = PROTOCOLS.get(row.key.protocol, str(row.key.protocol))
+        return _Judged(row, *_direction(row, names, protocol, None), None)
+
+    def _flows(self, judged: Iterable[_Judged | None], names: Names) -> list[Flow]:
+        found = (self._flow(each, names) for each in judged if each is not None)
+        return [flow for flow in found if flow is not None]
+
+    def _flow(self, judged: _Judged, names: Names) -> Flow | None:
+        """The increase as a flow; None if it is nobody's that we tell of."""
+        row, low_is_client, seen, classified = judged
+        key, now, told = row.key, row.totals, row.told
+        protocol = PROTOCOLS.get(key.protocol, str(key.protocol))
+        c, s = (0, 1) if low_is_client else (1, 0)
+        two = _ends(row, protocol, names)
+        ends = _translated(_Ends(two[c], two[s]), self._translation(key), row, names)
+        if ends.client.workload is None and ends.server.workload is None:
             return None
+        encryption = classified.encryption if classified else _UNKNOWN
+        asked = self._conversations.host(key) if classified else None
+        flow = Flow(  # made at once: each change of one costs 10 us
+            client=ends.client,
+            server=_called(ends.server, encryption, asked, names),
+            protocol=protocol,
+            first_seen=row.born,
+            last_seen=row.ended,
+            client_packets=now.packets[c] - told.packets[c],
+            server_packets=now.packets[s] - told.packets[s],
+            client_bytes=now.bytes[c] - told.bytes[c],
+            server_bytes=now.bytes[s] - told.bytes[s],
+            client_payload_bytes=now.payload[c] - told.payload[c],
+            server_payload_bytes=now.payload[s] - told.payload[s],
+            state=state(row, protocol, c, s),
+            application=classified.application if classified else None,
+            direction="seen" if seen else "guessed",
+            encryption=encryption,
+            connections=row.opened if protocol == "tcp" else row.new,
+            reporter=self._reporter(ends, names),
+            host=self._host,
+            original=ends.original,
+            link=self._link(ends, row, names, low_is_client=low_is_client),
+        )
         if names.is_probe(flow):
             self._probes += flow.connections
             return None
-        if names.may_be_probe(flow):
-            flow = replace(flow, direction="guessed")
-        encryption = classified.encryption if classified else Encryption()
-        link = self._link(flow, row, names, low_is_client=low_is_client)
-        return replace(
-            flow,
-            server=_called(flow.server, encryption, self._conversations.host(key), names),
-            link=link,
-            host=self._host,
-            encryption=encryption,
-            application=classified.application if classified else None,
-            reporter=self._reporter(flow),
-        )
+        return replace(flow, direction="guessed") if names.may_be_probe(flow) else flow
 
-    def _held_since(self, row: _Row, now: int) -> int:
+    def _held_since(self, row: Row, now: int) -> int:
         """When the first packet came of what has not been told; 0 if there is nothing to wait for.
 
         A connection is waited for once: when it is new, also on the ports of an older one.
         """
-        told = self._told_of(row)
-        fresh = told.life != row.totals.life
-        if not fresh and told.opened == row.totals.opened:
+        fresh = row.told.life != row.totals.life
+        if not fresh and not row.opened:
             return 0
-        return self._held.setdefault(row.key, row.born if fresh else now)
-
-    def _told_of(self, row: _Row) -> _Totals:
-        """What was told of this row; nothing if its totals began anew meanwhile."""
-        told = self._told.get(row.key)
-        return told if told is not None and told.life == row.totals.life else _Totals()
+        since, _ = self._held.get(row.place, (row.born if fresh else now, row))
+        since = min(since, now)  # a clock that was set back makes nobody wait for longer
+        self._held[row.place] = since, row
+        return since
 
     def _translation(self, key: Tuple5) -> Translation | None:
-        ends = frozenset(((key.low, key.low_port), (key.high, key.high_port)))
-        return self._translations.get((key.protocol, ends))
+        return self._translations.get(KEY.pack(*key)) if self._translations else None
 
-    def _reporter(self, flow: Flow) -> str:
+    def _reporter(self, ends: _Ends, names: Names) -> str:
         mine = f"{self._host}/"
         local = [
             end.workload is not None and end.workload.startswith(mine)
-            for end in (flow.client, flow.server)
+            for end in (ends.client, ends.server)
         ]
+        # Its own rules translated it: the host is the client, not a proxy that calls for another.
+        local[0] |= local[1] and ends.original is not None and _is_host(ends.client, names)
         return "both" if all(local) else "client" if local[0] else "server"
 
-    def _link(self, flow: Flow, row: _Row, names: Names, *, low_is_client: bool) -> Link | None:
+    def _link(self, ends: _Ends, row: Row, names: Names, *, low_is_client: bool) -> Link | None:
         """What carries it out of this host; None if both ends are here."""
         if names.way is None:
             return None
-        client_is_here = names.is_here(flow.client)
-        if client_is_here and names.is_here(flow.server):
+        client_is_here = names.is_here(ends.client)
+        if client_is_here and names.is_here(ends.server):
             return None
-        local, far = flow.client.address, flow.server.address
+        local, far = ends.client.address, ends.server.address
         if not client_is_here:
             local, far = far, local
         # The far end is the high one exactly if the near one, be it client or server, is the low.
         return names.way(local, far, row.interfaces[client_is_here == low_is_client])
 
-    def _prune(self, entries: npt.NDArray[Any]) -> None:
-        if len(self._told) + len(self._held) <= 2 * len(entries) + 1024:
-            return
-        live = {_key(values) for values in _rows(entries)}
-        for key in [key for key in (*self._told, *self._held) if key not in live]:
-            self._told.pop(key, None)
-            self._held.pop(key, None)
-            self._conversations.forget(key)
+    def _prune(self, entries: Rows) -> None:
+        if len(self._told) > 2 * len(entries) + 1024:
+            kept = {*self._held, *self._crowd.places}
+            for key in self._told.forget_all_but(entries, kept):
+                self._conversations.forget(Tuple5(*KEY.unpack(key)))
 
 
-def _rows(entries: npt.NDArray[Any]) -> Iterable[tuple[Any, ...]]:
-    """Rows in Python's own types: `tolist` of the whole would leave numpy's in the pairs."""
-    return zip(*(entries[name].tolist() for name in ENTRY.names or ()), strict=True)
+def _key(one: tuple[bytes, int], other: tuple[bytes, int], protocol: int) -> bytes:
+    (low, low_port), (high, high_port) = sorted((one, other))
+    return KEY.pack(low, high, low_port, high_port, protocol)
 
 
-def _key(values: tuple[Any, ...]) -> Tuple5:
-    return Tuple5(*values[:5])
-
-
-def _row(values: tuple[Any, ...]) -> _Row:
-    """A row of ENTRY, in the order of its fields."""
-    hint, packets, size, payload, first, last, interfaces, flags, *counts = values[5:]
-    totals = _Totals(tuple(packets), tuple(size), tuple(payload), *counts)
-    born = min(filter(None, first))
-    key, ways = _key(values), (tuple(first), tuple(last), tuple(interfaces), tuple(flags))
-    return _Row(key, totals, *ways, hint, born)
-
-
-def _ending(row: _Row, now: int) -> tuple[bool, bool]:
-    """(an end has said that it is done, no more is waited for).
-
-    Flags and age are of all connections on these ports: of the second one they say nothing.
-    """
-    if row.totals.opened > 1:
-        return False, False
-    one, other = row.flags
-    closed = (one | other) & RST or one & other & FIN or now - row.born >= PATIENCE
-    return bool((one | other) & (RST | FIN)), bool(closed)
+def _of_all(classified: Classified | None, row: Row) -> Classified | None:
+    """The verdict, if it is one about all that is told now: the bytes of the last connection on
+    these ports do not prove that those before it were encrypted, nor what the one before had
+    still to say."""
+    alone = not row.opened or (row.opened == 1 and (row.new or row.told.encrypted))
+    if alone or classified is None or classified.encryption.status != "encrypted":
+        return classified
+    return replace(classified, encryption=Encryption())
 
 
 def _direction(
-    row: _Row, names: Names, protocol: str, translation: Translation | None
+    row: Row, names: Names, protocol: str, translation: Translation | None
 ) -> tuple[bool, bool]:
     """(the low end is the client, it was seen): SYN, conntrack, listener, port, else guessed."""
     key = row.key
@@ -269,37 +303,15 @@ def _direction(
     return bool(first_low) and (not first_high or first_low <= first_high), False
 
 
-def _oriented(
-    row: _Row, told: _Totals, protocol: str, names: Names, *, low_is_client: bool, seen: bool
-) -> Flow:
-    """The increase since `told`, as a flow between the two ends of the row."""
-    key, now = row.key, row.totals
-    c, s = (0, 1) if low_is_client else (1, 0)
-    ends = []
-    for packed, port, interface in (
-        (key.low, key.low_port, row.interfaces[0]),
-        (key.high, key.high_port, row.interfaces[1]),
-    ):
-        workload = names.workload(text_of(packed), interface, row.born)
-        identity = workload.identity if workload else None
-        ends.append(Endpoint(text_of(packed), port if _has_ports(protocol) else None, identity))
-    known_before = any(told.packets)
-    opened = now.opened - told.opened
-    return Flow(
-        client=ends[c],
-        server=ends[s],
-        protocol=protocol,
-        first_seen=row.born,
-        last_seen=row.ended,
-        client_packets=now.packets[c] - told.packets[c],
-        server_packets=now.packets[s] - told.packets[s],
-        client_bytes=now.bytes[c] - told.bytes[c],
-        server_bytes=now.bytes[s] - told.bytes[s],
-        client_payload_bytes=now.payload[c] - told.payload[c],
-        server_payload_bytes=now.payload[s] - told.payload[s],
-        state=_state(row, protocol, c, s),
-        direction="seen" if seen else "guessed",
-        connections=opened if protocol == "tcp" else int(not known_before),
+def _ends(row: Row, protocol: str, names: Names) -> tuple[Endpoint, Endpoint]:
+    """The low and the high end of a row, and who is there."""
+    key, ports = row.key, _has_ports(protocol)
+    low, high = text_of(key.low), text_of(key.high)
+    here = names.workload(low, row.interfaces[0], row.born)
+    there = names.workload(high, row.interfaces[1], row.born)
+    return (
+        Endpoint(low, key.low_port if ports else None, here.identity if here else None),
+        Endpoint(high, key.high_port if ports else None, there.identity if there else None),
     )
 
 
@@ -307,37 +319,25 @@ def _has_ports(protocol: str) -> bool:
     return protocol in ("tcp", "udp", "sctp")
 
 
-def _state(row: _Row, protocol: str, c: int, s: int) -> str:
-    """How the conversation went so far; see `model.flow.Flow`."""
-    if not row.totals.packets[s] or not row.totals.packets[c]:
-        if row.totals.refused:
-            return "refused"
-        return "unanswered" if protocol == "tcp" and row.totals.packets[c] else "one-way"
-    if protocol != "tcp":
-        return "established"
-    if row.flags[s] & SYN_ACK == SYN_ACK or row.totals.payload[c] or row.totals.payload[s]:
-        return "reset" if (row.flags[0] | row.flags[1]) & RST else "established"
-    return "refused" if row.totals.refused or row.flags[s] & RST else "established"
+def _is_host(end: Endpoint, names: Names) -> bool:
+    return end.workload is None and names.is_here(end)
 
 
-def _translated(flow: Flow, translation: Translation | None, names: Names) -> Flow:
-    """The flow between the two real ends; `original` keeps where the client aimed."""
+def _translated(ends: _Ends, translation: Translation | None, row: Row, names: Names) -> _Ends:
+    """The two real ends; `original` is where the client aimed."""
     if translation is None:
-        return flow
+        return ends
     source, sport, aimed, aimed_port = translation.original
     server, server_port = translation.reply[:2]
     client_end, server_end = text_of(source), text_of(server)
     behind_client, behind_server = (
-        names.workload(end, moment=flow.first_seen) for end in (client_end, server_end)
+        names.workload(end, moment=row.born) for end in (client_end, server_end)
     )
     rewritten = (aimed, aimed_port) != (server, server_port)
-    return replace(
-        flow,
-        client=Endpoint(client_end, sport, behind_client.identity if behind_client else None),
-        server=Endpoint(
-            server_end, server_port, behind_server.identity if behind_server else None
-        ),
-        original=Endpoint(text_of(aimed), aimed_port) if rewritten else None,
+    return _Ends(
+        Endpoint(client_end, sport, behind_client.identity if behind_client else None),
+        Endpoint(server_end, server_port, behind_server.identity if behind_server else None),
+        Endpoint(text_of(aimed), aimed_port) if rewritten else None,
     )
 
 

@@ -69,12 +69,16 @@ class Names:
 
     def serves(self, address: str, protocol: str, port: int) -> bool:
         """Whether that end is known to listen there, or documented to."""
+        return port in self.served(address, protocol)
+
+    def served(self, address: str, protocol: str) -> frozenset[int]:
+        """The ports on which a workload is known to listen, or documented to."""
         workload = self.by_address.get(address)
         if workload is None:
-            return False
-        if (protocol, port) in self.listening.get(workload.identity, frozenset()):
-            return True
-        return workload.documents(protocol, port) is not None
+            return frozenset()
+        known = self.listening.get(workload.identity, frozenset())
+        documented = ((port.protocol, port.number) for port in workload.ports)
+        return frozenset(number for spoken, number in (*known, *documented) if spoken == protocol)
 
 
 def names_of(

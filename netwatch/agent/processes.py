@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from netwatch.model.flow import Process
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 
 LISTEN, UNCONNECTED = "0A", "07"  # as in listeners.py
 MAX_TABLE = 256 * 1024  # bytes of one table, about 1,700 sockets; what is behind is not found
@@ -99,7 +99,7 @@ class Processes:
 
     def _scan(self, pid: int) -> None:
         """Find the holders of all sockets of the namespace of `pid`; of several the first pid."""
-        if self._now - self._counted >= CENSUS_EVERY:
+        if passed(self._counted, self._now, CENSUS_EVERY):
             self._counted = self._now
             self._members = _by_namespace(self._proc)
             self._users = _users(self._passwd)

@@ -11,7 +11,9 @@ import ctypes
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from netwatch.capture.libbpf import BpfFailed, checked, library
 
@@ -24,10 +26,21 @@ _REPLACE = 1  # BPF_TC_F_REPLACE
 _PRIORITY = 28279  # "nw": ours among the filters of an interface
 _HANDLE = 1
 _NAME_AT = 64  # struct bpf_prog_info.name
+_INTERFACE_AT = 16  # struct bpf_link_info.tcx.ifindex
 _INFO_SIZE = 80
 
-Detach = Callable[[], None]
-Attach = Callable[[int, int, int], Detach]
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A program on one side of an interface; `detach` it once. `is_there` says whether it still
+    is: another program may have taken it away.
+    """
+
+    detach: Callable[[], None]
+    is_there: Callable[[], bool]
+
+
+Attach = Callable[[int, int, int], Attachment]
 
 
 class _Hook(ctypes.Structure):
@@ -58,17 +71,27 @@ def _options(program: int = 0, flags: int = 0) -> _Options:
     return _Options(ctypes.sizeof(_Options), program, flags, 0, _HANDLE, _PRIORITY)
 
 
-def attach_tcx(program: int, ifindex: int, point: int) -> Detach:
+def attach_tcx(program: int, ifindex: int, point: int) -> Attachment:
     """Link a program to an interface. Raises BpfFailed: EINVAL where the kernel has no tcx."""
     link = library().bpf_link_create(program, ifindex, _TCX[point], None)
     checked("tcx is not available", link)
-    return lambda: os.close(link)
+    return Attachment(lambda: os.close(link), lambda: _link_interface(link) != 0)
 
 
-def attach_clsact(program: int, ifindex: int, point: int) -> Detach:
+def _link_interface(link: int) -> int:
+    """The interface of a tcx link; 0 once somebody detached it (tcx_link_fill_info, tcx.c)."""
+    info = ctypes.create_string_buffer(_INFO_SIZE)
+    size = ctypes.c_uint32(_INFO_SIZE)
+    checked(
+        "a link can not be read", library().bpf_obj_get_info_by_fd(link, info, ctypes.byref(size))
+    )
+    return int.from_bytes(info.raw[_INTERFACE_AT : _INTERFACE_AT + 4], sys.byteorder)
+
+
+def attach_clsact(program: int, ifindex: int, point: int) -> Attachment:
     """Add a filter, and the clsact qdisc where there is none. Raises BpfFailed.
 
-    What is returned removes the filter, and the qdisc if this call made it; so the first one
+    To detach removes the filter, and the qdisc if this call made it; so the first one
     attached is to be detached last.
     """
     lib = library()
@@ -89,7 +112,7 @@ def attach_clsact(program: int, ifindex: int, point: int) -> Detach:
         failure = BpfFailed("a clsact filter can not be added", -result)
         detach()
         raise failure
-    return detach
+    return Attachment(detach, lambda: _is_ours(ifindex, point))
 
 
 def remove_leftovers() -> int:
@@ -100,13 +123,18 @@ def remove_leftovers() -> int:
     removed = 0
     for ifindex, _name in socket.if_nameindex():
         for point in (INGRESS, EGRESS):
-            options = _options()
-            hook = _hook(ifindex, point)
-            result = library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(options))
-            if result == 0 and _name_of(options.program_id).startswith(b"netwatch_"):
+            if _is_ours(ifindex, point):
                 _remove(ifindex, point)
                 removed += 1
     return removed
+
+
+def _is_ours(ifindex: int, point: int) -> bool:
+    """Whether the filter of our priority and handle is there, and a program of ours."""
+    options = _options()
+    hook = _hook(ifindex, point)
+    result = library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(options))
+    return result == 0 and _name_of(options.program_id).startswith(b"netwatch_")
 
 
 def _remove(ifindex: int, point: int) -> None:

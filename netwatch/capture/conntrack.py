@@ -147,11 +147,14 @@ class ConntrackSensor:
             self._drain()
             ended, self._ended, self._waiting = self._ended, [], 0
             pending, self._pending = self._pending, []
+        monotonic = time.monotonic_ns()
         live = dump(self._namespace)
         now = time.clock_gettime_ns(time.CLOCK_REALTIME)
         over = np.concatenate([np.zeros(0, ENTRY), *(entries_of(rows) for rows in ended)])
         entries = self._totals.add(over, entries_of(live), now)
-        return Batch(entries, (), pending, tuple(sorted(self._losses.items())))
+        losses = tuple(sorted(self._losses.items()))
+        clock = now - monotonic
+        return Batch(entries, (), pending, losses, moment=monotonic, clock=clock)
 
     def classified(self, payload: Payload) -> None:
         """Nothing to do: there is no payload."""

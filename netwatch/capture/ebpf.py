@@ -14,7 +14,7 @@ from netwatch.capture.attach import (
     EGRESS,
     GONE,
     INGRESS,
-    Detach,
+    Attachment,
     attach_clsact,
     attach_tcx,
     remove_leftovers,
@@ -23,19 +23,25 @@ from netwatch.capture.conntrack import Translations
 from netwatch.capture.flowmap import FlowMap
 from netwatch.capture.libbpf import BpfFailed, Object, Ring, update
 from netwatch.capture.sensor import Batch, Payload
+from netwatch.capture.torn import Torn
 from netwatch.kernel.namespaces import inside
 from netwatch.model.report import Capture
 
-ENTRIES = 131_072  # connections in the kernel at once: twice what 10,000 a second leave, 34 MB
+ENTRIES = 131_072  # connections in the kernel at once: twice what 10,000 a second leave, 41 MB
 RING_BYTES = 8 * 1024 * 1024
+LOOK_S = 5.0  # seconds between two looks whether programs are attached still: 1 us (tcx) or 40 us
 DRAIN_S = 0.03  # a timer costs a fifth of waking up for every piece
 QUEUE_BYTES = 64 * 1024 * 1024  # payload that waits for read()
+# New connections that are looked at one by one, 40 us each: a burst of so many, in the long run
+# so many in about a second, and beyond that so many of every edge. The rest is told as sums.
+BURST, RATE, EACH = 8_000, 300, 4
 STEP_NS = 1_000_000  # a clock that differs by more was set; less is measuring noise
 LOOPBACK = 1  # its index, in every network namespace
 ATTACH = {"tcx": attach_tcx, "clsact": attach_clsact}
 
 _PIECE = struct.Struct("<16s16sHHB3xQIHBx")  # struct piece of flow.bpf.c, before its data
 _KEY = struct.Struct("<16s16sHHB3x")
+_BUDGET = struct.Struct("<QIIII")  # struct budget
 
 
 class EbpfSensor:
@@ -48,11 +54,17 @@ class EbpfSensor:
         namespace: Path | None = None,
         entries: int = ENTRIES,
         ring_bytes: int = RING_BYTES,
+        singly: tuple[int, int, int] = (BURST, RATE, EACH),
+        look_s: float = LOOK_S,
         problem: str | None = None,
     ) -> None:
-        """`method` is tcx or clsact. Raises BpfFailed where this kernel or user can not do it."""
+        """`method` is tcx or clsact; `singly` how many new connections are not crowded: in a
+        burst, in about a second, and of each edge beyond that. Raises BpfFailed where this kernel
+        or user can not do it.
+        """
         self._method, self._namespace, self._problem = method, namespace, problem
-        self._attached: dict[int, tuple[str, list[Detach]]] = {}
+        self._attached: dict[int, tuple[str, list[Attachment]]] = {}
+        self._torn = Torn(look_s)
         self._refused: dict[str, str] = {}
         self._queue: list[bytes] = []
         self._queued = 0
@@ -68,6 +80,9 @@ class EbpfSensor:
                 (EGRESS, self._object.program("netwatch_out")),
             )
             self._classified = self._object.map("classified")
+            burst, rate, each = singly
+            budget = _BUDGET.pack(0, burst, rate, burst, each)
+            update(self._object.map("budget"), bytes(4), budget)
             self.flows = FlowMap(
                 self._object.map("flows"), self._object.map("statistics"), entries
             )
@@ -97,11 +112,14 @@ class EbpfSensor:
         translations = self._translations.take()
         losses = {**self.flows.losses(), "queue-full": self._overflowed}
         losses |= self._translations.losses()
+        losses["capture detached"] = self._torn.count
         return Batch(
             entries,
             [_payload(piece) for piece in pieces],
             translations,
             tuple(sorted(losses.items())),
+            moment=monotonic,
+            clock=self._offset,
         )
 
     def classified(self, payload: Payload) -> None:
@@ -115,7 +133,8 @@ class EbpfSensor:
         """How it sees, and what it is attached to; `problem` names interfaces that refused."""
         names = tuple(sorted(name for name, _ in self._attached.values()))
         refused = (f"{name}: {why}" for name, why in sorted(self._refused.items()))
-        problems = [text for text in (self._problem, *refused) if text]
+        torn = self._torn.said(time.monotonic())
+        problems = [text for text in (self._problem, *refused, torn) if text]
         return Capture(self._method, names, "; ".join(problems) or None)
 
     def close(self) -> None:
@@ -131,24 +150,26 @@ class EbpfSensor:
         """Clear what a killed run left, then see that attaching works: `netwatch_out` counts
         nothing on an ingress, so nothing is seen by it."""
         remove_leftovers()
-        ATTACH[self._method](self._programs[1][1], LOOPBACK, INGRESS)()
+        ATTACH[self._method](self._programs[1][1], LOOPBACK, INGRESS).detach()
 
     def _attach_exactly(self, wanted: set[int]) -> None:
         there = {index: name for index, name in socket.if_nameindex() if index in wanted}
         self._refused = {}
         for index in self._attached.keys() - there.keys():
             _detach_all(self._attached.pop(index)[1])
+        for index in self._torn.look(self._attached, time.monotonic()):  # attached again below
+            _detach_all(self._attached.pop(index)[1])
         for index in there.keys() - self._attached.keys():
-            detaches: list[Detach] = []
+            attachments: list[Attachment] = []
             try:
                 for point, program in self._programs:
-                    detaches.append(ATTACH[self._method](program, index, point))
+                    attachments.append(ATTACH[self._method](program, index, point))
             except BpfFailed as failure:
-                _detach_all(detaches)
+                _detach_all(attachments)
                 if failure.number not in GONE:
                     self._refused[there[index]] = failure.message
             else:
-                self._attached[index] = there[index], detaches
+                self._attached[index] = there[index], attachments
 
     def _take(self, piece: bytes) -> None:
         if self._queued + len(piece) > QUEUE_BYTES:
@@ -168,9 +189,9 @@ class EbpfSensor:
             self._drain()
 
 
-def _detach_all(detaches: list[Detach]) -> None:
-    for detach in reversed(detaches):
-        detach()
+def _detach_all(attachments: list[Attachment]) -> None:
+    for attachment in reversed(attachments):
+        attachment.detach()
 
 
 def _payload(piece: bytes) -> Payload:

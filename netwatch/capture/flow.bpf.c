@@ -7,13 +7,14 @@
  * (skb_iif, net/core/dev.c) and was counted there. One object serves tcx and clsact, and needs
  * neither vmlinux.h nor relocations: kernel 5.8 (ring buffer, ktime for any licence) is enough.
  *
- * The first 40 bytes of sensor.ENTRY are `struct key`, the other 104 the head of `struct entry`.
+ * The first 40 bytes of sensor.ENTRY are `struct key`, the other 112 the head of `struct entry`.
  */
 #include "packet.bpf.h"
 
 #define NEXT -1 /* TC_ACT_UNSPEC and TCX_NEXT: as if this program were not there */
 #define CAPTURED 8192 /* bytes of payload kept per direction: the longest handshake flight */
 #define SEGMENTS 12 /* and in no more pieces than this */
+#define WINDOW 30 /* budgets grow every 2^30 ns, about a second */
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 enum { PENDING = 1, ENDED = 2 /* shifted by direction */, RESET = 8 };
@@ -24,16 +25,23 @@ struct key {
 	__u8 protocol, zero[3];
 };
 
+struct counts {
+	__u64 packets[2], bytes[2], payload_bytes[2];
+};
+
 struct entry {
-	__u64 packets[2], bytes[2], payload_bytes[2], first[2], last[2];
+	struct counts counts; /* by the CPU that made the entry, and by it alone: no atomics */
+	__u64 first[2], last[2];
 	__u32 ifindex[2];
-	__u8 flags[2];
+	__u8 flags[2], crowded, zero;
+	__u32 opened, refused, life; /* life is filled in by user space, from born */
+	__u64 connection; /* when the present connection began: its number */
+	/* what follows is not part of ENTRY; user space adds the counts to the first ones */
+	struct counts elsewhere; /* by all other CPUs */
+	__u64 born; /* which insert of which CPU: CPU << 48 | count */
 	__s8 low_is_client;
 	__u8 state;
-	__u32 opened, refused, life; /* life is filled in by user space, from born */
-	/* what follows is not part of ENTRY */
-	__u64 connection; /* when the present connection began: its number */
-	__u64 born; /* which insert of which CPU: CPU << 48 | count */
+	__u16 unused;
 	__u32 start[2]; /* sequence number of payload byte 0; for UDP the bytes so far */
 	__u8 segments[2], started[2];
 	__u32 opening; /* sequence number of the last opening SYN */
@@ -48,11 +56,23 @@ struct piece {
 	__u8 data[CAPTURED];
 };
 
+/* `packets` and `opened` are of all entries together, whether there was room for them or not. */
 struct statistics {
-	__u64 inserted, map_full, ring_full, malformed, fragment;
+	__u64 inserted, map_full, ring_full, malformed, fragment, packets, opened,
+		first_bytes_not_judged;
+};
+
+/* How many new connections may be looked at one by one: of all together, which grows by `rate` in a
+ * window up to `most`, and beyond that `each` of every edge, so that no crowd hides another edge.
+ * The limits are set by user space, which sums up the rest by edge. */
+struct budget {
+	__u64 window;
+	__s32 left; /* below 0 where several CPUs took the last one */
+	__u32 rate, most, each;
 };
 
 struct scratch {
+	__u64 jiffy, now; /* the clock when that jiffy began */
 	struct packet packet;
 	struct piece piece;
 };
@@ -70,6 +90,20 @@ struct {
 	__type(key, struct key);
 	__type(value, __u64);
 } classified SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct budget);
+} budget SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct key); /* with the client's port 0 */
+	__type(value, struct budget);
+} edges SEC(".maps");
 
 /* Source, destination, identification (in the ports) and protocol of a fragmented packet to the
  * ports that its first fragment had. */
@@ -100,6 +134,19 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 8 * 1024 * 1024);
 } pieces SEC(".maps");
+
+/* The monotonic clock, read once in a jiffy: reading it costs as much as a third of all the rest.
+ * It is late by up to a jiffy (at most 10 ms); what must be in order asks the clock itself. */
+static __always_inline __u64 coarse_time(struct scratch *memory)
+{
+	__u64 jiffy = bpf_jiffies64();
+
+	if (memory->jiffy != jiffy) {
+		memory->jiffy = jiffy;
+		memory->now = bpf_ktime_get_ns();
+	}
+	return memory->now;
+}
 
 /* Later fragments carry no ports: they are counted under those of their first one. */
 static __always_inline void join_fragments(struct packet *p, struct statistics *s)
@@ -167,13 +214,56 @@ static __always_inline int make_key(struct packet *p, struct key *key)
 	return p->direction & 1;
 }
 
-static __always_inline struct entry *find(struct key *key, struct statistics *s, __u64 now)
+static __always_inline int spend(struct budget *b, __u64 now)
+{
+	__u64 passed = (now >> WINDOW) - b->window, left = b->left;
+
+	if (passed) {
+		left = (b->left > 0 ? left : 0) + passed * b->rate;
+		b->window = now >> WINDOW;
+		b->left = left < b->most ? left : b->most;
+	}
+	if (b->left <= 0)
+		return 0;
+	__sync_fetch_and_add(&b->left, -1);
+	return 1;
+}
+
+/* Whether a new connection is one of too many. The direction is read from map memory, where the
+ * verifier does not learn it from a branch: without CAP_PERFMON it may not know it as an index. */
+static __always_inline int is_crowded(const struct key *key, const struct entry *e,
+				      const struct packet *p)
+{
+	struct key edge = *key;
+	struct budget fresh = {}, *mine;
+	__u32 zero = 0;
+	struct budget *all = bpf_map_lookup_elem(&budget, &zero);
+
+	if (!all || spend(all, e->connection))
+		return 0;
+	if (e->low_is_client < 0 ? !p->direction : e->low_is_client)
+		edge.low_port = 0;
+	else
+		edge.high_port = 0;
+	mine = bpf_map_lookup_elem(&edges, &edge);
+	if (mine)
+		return !spend(mine, e->connection);
+	fresh.rate = fresh.most = all->each;
+	if (spend(&fresh, e->connection))
+		return bpf_map_update_elem(&edges, &edge, &fresh, BPF_ANY) < 0;
+	return 1;
+}
+
+static __always_inline struct entry *find(struct key *key, struct statistics *s)
 {
 	struct entry *e = bpf_map_lookup_elem(&flows, key);
-	struct entry fresh = { .low_is_client = -1, .connection = now };
+	struct entry fresh;
 
 	if (e)
 		return e;
+	asm volatile("" ::: "memory"); /* or what follows is done for every packet */
+	__builtin_memset(&fresh, 0, sizeof(fresh));
+	fresh.low_is_client = -1;
 	fresh.born = (__u64)bpf_get_smp_processor_id() << 48 | (s->inserted + 1);
 	if (!bpf_map_update_elem(&flows, key, &fresh, BPF_NOEXIST))
 		s->inserted++;
@@ -183,18 +273,38 @@ static __always_inline struct entry *find(struct key *key, struct statistics *s,
 	return e;
 }
 
-static __always_inline void follow_tcp(struct entry *e, const struct packet *p, int d, __u64 now)
+static __always_inline void count(struct entry *e, int d, __u32 packets, __u32 bytes,
+				  __u32 payload)
 {
+	if (e->born >> 48 == bpf_get_smp_processor_id()) {
+		e->counts.packets[d] += packets;
+		e->counts.bytes[d] += bytes;
+		e->counts.payload_bytes[d] += payload;
+	} else {
+		__sync_fetch_and_add(&e->elsewhere.packets[d], packets);
+		__sync_fetch_and_add(&e->elsewhere.bytes[d], bytes);
+		__sync_fetch_and_add(&e->elsewhere.payload_bytes[d], payload);
+	}
+}
+
+/* Returns whether a connection began. */
+static __always_inline int follow_tcp(struct entry *e, const struct packet *p, int d, __u64 now,
+				      struct statistics *s)
+{
+	int began = 0;
+
 	if (p->flags & ~e->flags[d])
 		e->flags[d] |= p->flags;
 	if (p->flags & SYN) {
 		if (!(p->flags & ACK)) {
 			if (e->opened && e->opening == p->sequence)
-				return; /* retransmitted */
+				return 0; /* retransmitted */
 			__sync_fetch_and_add(&e->opened, 1);
+			s->opened++;
 			e->opening = p->sequence;
 			e->state = PENDING;
 			e->connection = now;
+			began = 1;
 			e->segments[0] = e->segments[1] = 0;
 			e->started[0] = e->started[1] = 0;
 			e->low_is_client = !d;
@@ -211,6 +321,7 @@ static __always_inline void follow_tcp(struct entry *e, const struct packet *p, 
 	} else if (p->flags & FIN) {
 		e->state |= ENDED << d;
 	}
+	return began;
 }
 
 static __always_inline void copy_payload(struct __sk_buff *skb, struct key *key, struct entry *e,
@@ -222,6 +333,11 @@ static __always_inline void copy_payload(struct __sk_buff *skb, struct key *key,
 
 	if (e->segments[d] >= SEGMENTS || !length || p->part == LATER)
 		return;
+	if (e->crowded) {
+		e->segments[0] = e->segments[1] = SEGMENTS;
+		s->first_bytes_not_judged++;
+		return;
+	}
 	if (p->protocol == IPPROTO_TCP) {
 		offset = p->sequence + !!(p->flags & SYN);
 		if (!e->started[d]) {
@@ -280,12 +396,12 @@ static __always_inline int observe(struct __sk_buff *skb, __u32 ifindex)
 {
 	struct key key = {};
 	struct entry *e;
-	__u32 zero = 0, payload, count = skb->gso_segs;
+	__u32 zero = 0, payload, packets = skb->gso_segs;
 	struct statistics *s = bpf_map_lookup_elem(&statistics, &zero);
 	struct scratch *memory = bpf_map_lookup_elem(&scratch, &zero);
-	__u64 now = bpf_ktime_get_ns();
 	struct packet *p;
-	int result, d;
+	int result, d, opens, began = 0;
+	__u64 now;
 
 	if (!s || !memory)
 		return NEXT;
@@ -301,24 +417,36 @@ static __always_inline int observe(struct __sk_buff *skb, __u32 ifindex)
 	if (p->part != WHOLE)
 		join_fragments(p, s);
 	d = make_key(p, &key);
-	e = find(&key, s, now);
-	if (!e)
-		return NEXT;
 	payload = p->total - p->headers;
-	if (skb->gso_size && count < 2) /* a source that leaves the count to the kernel: tun, virtio */
-		count = (payload + skb->gso_size - 1) / skb->gso_size;
-	if (count < 1)
-		count = 1;
-	__sync_fetch_and_add(&e->packets[d], count);
-	__sync_fetch_and_add(&e->bytes[d], p->total + (count - 1) * p->headers);
-	__sync_fetch_and_add(&e->payload_bytes[d], payload);
-	if (!e->first[d])
+	if (skb->gso_size && packets < 2) /* the kernel is to count: tun, virtio */
+		packets = (payload + skb->gso_size - 1) / skb->gso_size;
+	if (packets < 1)
+		packets = 1;
+	e = find(&key, s);
+	if (!e) {
+		s->packets += packets;
+		if (p->protocol == IPPROTO_TCP && (p->flags & (SYN | ACK)) == SYN)
+			s->opened++;
+		return NEXT;
+	}
+	count(e, d, packets, p->total + (packets - 1) * p->headers, payload);
+	opens = p->protocol == IPPROTO_TCP && (p->flags & (SYN | ACK)) == SYN;
+	now = opens || !e->first[d] ? bpf_ktime_get_ns() : coarse_time(memory);
+	if (!e->first[d]) {
 		e->first[d] = now;
-	e->last[d] = now;
+		began = !e->first[!d];
+	}
+	if (began)
+		e->connection = now;
+	if (e->last[d] < now)
+		e->last[d] = now;
 	if (e->ifindex[d] != ifindex)
 		e->ifindex[d] = ifindex;
 	if (p->protocol == IPPROTO_TCP && p->part != LATER)
-		follow_tcp(e, p, d, now);
+		began |= follow_tcp(e, p, d, now, s);
+	s->packets += packets;
+	if (began)
+		e->crowded = is_crowded(&key, e, p);
 	copy_payload(skb, &key, e, p, &memory->piece, d, s);
 	return NEXT;
 }

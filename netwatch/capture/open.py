@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from netwatch.capture.conntrack import ConntrackSensor
-from netwatch.capture.ebpf import EbpfSensor
+from netwatch.capture.ebpf import ENTRIES, EbpfSensor
 from netwatch.capture.libbpf import BpfFailed
 from netwatch.capture.sensor import Sensor
 from netwatch.model.errors import NetwatchError, UsageError
@@ -19,8 +19,10 @@ class CaptureUnavailable(NetwatchError):
     code = "capture-unavailable"
 
 
-def open_sensor(*, method: str = "auto", namespace: Path | None = None) -> Sensor:
-    """A sensor for a network namespace (None: the caller's).
+def open_sensor(
+    *, method: str = "auto", namespace: Path | None = None, entries: int = ENTRIES
+) -> Sensor:
+    """A sensor for a network namespace (None: the caller's) that counts so many connections.
 
     `auto` takes the first of tcx, clsact and conntrack that works; `state().problem` then says
     why not the better ones. Raises CaptureUnavailable if the method asked for, or none, works,
@@ -35,7 +37,7 @@ def open_sensor(*, method: str = "auto", namespace: Path | None = None) -> Senso
         try:
             if candidate == "conntrack":
                 return ConntrackSensor(namespace=namespace, problem=problem)
-            return EbpfSensor(candidate, namespace=namespace, problem=problem)
+            return EbpfSensor(candidate, namespace=namespace, entries=entries, problem=problem)
         except BpfFailed as failure:
             reasons.setdefault(failure.message, []).append(candidate)
             hint = hint or failure.hint

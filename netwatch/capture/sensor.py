@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +30,20 @@ ENTRY = np.dtype(
         ("last", "<u8", 2),
         ("ifindex", "<u4", 2),
         ("flags", "u1", 2),  # union of the TCP flags that this direction sent
+        ("crowded", "u1"),  # 1: began as one of too many; its first bytes are not among payloads
         ("opened", "<u4"),  # SYNs that opened a connection (retransmissions are not counted)
         ("refused", "<u4"),  # a SYN answered by RST, any packet by an ICMP error
         ("life", "<u4"),  # differs from the read before if the totals began anew meanwhile
+        (
+            "connection",
+            "<u8",
+        ),  # number of the present connection, as in Payload; 0 if none is given
     ],
     align=True,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """A piece of what one direction of a connection said first."""
 
     low: bytes
@@ -69,13 +73,17 @@ class Translation:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What was seen: totals per connection since it was first seen, and first payloads since the
-    batch before. `losses` are cumulative counts by reason.
+    batch before. `losses` are cumulative counts by reason. `moment` is the monotonic clock when
+    the reading of totals began, and `clock` what was added to it in their times; a sensor that
+    leaves them 0 does not say what is new in a batch.
     """
 
     entries: npt.NDArray[Any]
     payloads: Sequence[Payload] = ()
     translations: Sequence[Translation] = ()
     losses: tuple[tuple[str, int], ...] = ()
+    moment: int = 0
+    clock: int = 0
 
 
 class Sensor(Protocol):

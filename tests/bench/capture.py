@@ -24,13 +24,21 @@ from pathlib import Path
 
 from ratios import HEADINGS, tell
 
+from netwatch import wire
+from netwatch.agent.attribution import Attribution
 from netwatch.agent.flowtable import FlowTable
+from netwatch.agent.learned import LearnedNames
+from netwatch.agent.loop import Agent, Judge
 from netwatch.agent.names import names_of
+from netwatch.agent.processes import Processes
+from netwatch.agent.verdicts import judge_of
 from netwatch.capture.attach import EGRESS, INGRESS, attach_tcx
+from netwatch.capture.ebpf import BURST
 from netwatch.capture.libbpf import Object
 from netwatch.capture.open import open_sensor
 from netwatch.capture.sensor import Sensor
 from netwatch.kernel.namespaces import inside, path_of_name
+from netwatch.model.report import Enforcement
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Interface, Workload
 
@@ -104,7 +112,7 @@ def _nothing(file: Path, host: Path, links: Sequence[int]) -> Iterator[Callable[
     def attach() -> Settle:
         points = [(link, point) for link in links for point in (INGRESS, EGRESS)]
         done = inside(host, lambda: [attach_tcx(program, *each) for each in points])
-        return lambda: inside(host, lambda: [detach() for detach in done] and None)
+        return lambda: inside(host, lambda: [each.detach() for each in done] and None)
 
     try:
         yield attach
@@ -142,33 +150,90 @@ def _rate(count: Count, seconds: float) -> float:
 
 
 def _agent(sensor: Sensor, links: Sequence[int], folder: Path, windows: int) -> bool:
-    """The CPU of sensor and flow table, which is this process while it does nothing else."""
+    """The CPU of this process while it is an agent and nothing else: its whole round, and sensor
+    and flow table alone. It begins when what may come in a burst is used up."""
     sensor.watch(links, [])
-    both = tuple(
-        Workload("a", "", name, "lab", addresses=(address,), interfaces=(Interface(name, link),))
-        for name, address, link in zip(
-            ("from", "into"), ("198.18.1.10", SERVER), links, strict=True
-        )
-    )
-    names, table = names_of(Snapshot("a", both)), FlowTable("a")
-    shares, rates, flows = [], [], 0
     with _connections(folder / "connect", RATE) as count:
+        time.sleep(BURST / RATE + 2)
+        snapshot = Snapshot("a", tuple(_workloads(links)))
+        rounds = {
+            "whole round": _whole(sensor, snapshot),
+            "sensor and flow table": _part(sensor, snapshot),
+        }
+        shares: dict[str, list[float]] = {name: [] for name in rounds}
+        rates, flows = [], 0
         for _ in range(windows):
-            began, before, cpu = time.perf_counter(), count(), time.process_time()
-            for _ in range(AGENT_S):
-                time.sleep(1)
-                flows += len(table.fold(sensor.read(), names, time.time_ns()))
-                for connection in table.finished():
-                    sensor.classified(connection)
-            seconds = time.perf_counter() - began
-            shares.append((time.process_time() - cpu) / seconds * 100)
-            rates.append((count() - before) / seconds)
+            for name, each in rounds.items():
+                each()  # what came while the other one was measured
+                began, before, cpu = time.perf_counter(), count(), time.process_time()
+                for _ in range(AGENT_S):
+                    time.sleep(1)
+                    flows += each()
+                seconds = time.perf_counter() - began
+                shares[name].append((time.process_time() - cpu) / seconds * 100)
+                rates.append((count() - before) / seconds)
     sensor.watch([], [])
     middle = statistics.median(rates)
-    print(
-        f"\nagent at {middle:.0f} connections/s, {windows} windows of {AGENT_S} s, {flows} flows"
+    told = f"{windows} windows of {AGENT_S} s each, {flows} flows"
+    print(f"\nCPU of an agent at {middle:.0f} connections/s, % of a core, {told}")
+    held = tell("its whole round", shares["whole round"], 5.0, at_most=True)
+    tell("    of that sensor and flow table", shares["sensor and flow table"])
+    return held
+
+
+def _workloads(links: Sequence[int]) -> Iterator[Workload]:
+    for name, address, link in zip(("from", "into"), ("198.18.1.10", SERVER), links, strict=True):
+        command = ["ip", "netns", "pids", f"nw-{name}"]
+        said = subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE, text=True)
+        pid = int(said.stdout.split()[0])
+        interfaces = (Interface(name, link),)
+        yield Workload("a", "", name, "lab", addresses=(address,), interfaces=interfaces, pid=pid)
+
+
+class _Still:
+    """A source of workloads that never change."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def start(self, changed: Callable[[], None]) -> None:
+        """Nothing will change."""
+
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _whole(sensor: Sensor, snapshot: Snapshot) -> Count:
+    """A round with names, processes, verdicts, and the report packed."""
+
+    def judged(known: Snapshot, now: int) -> tuple[Enforcement, Judge]:
+        return Enforcement(), judge_of((), known, now)
+
+    agent = Agent(
+        _Still(snapshot),
+        sensor,
+        wire.pack,
+        judged,
+        interval_s=1,
+        attribution=Attribution(Processes(), LearnedNames(), own=os.getpid()),
     )
-    return tell("CPU, % of a core", shares, 5.0, at_most=True)
+    agent.start(time.time_ns())
+    return lambda: len(agent.tick(time.time_ns()).flows)
+
+
+def _part(sensor: Sensor, snapshot: Snapshot) -> Count:
+    names, table = names_of(snapshot), FlowTable("a")
+
+    def fold() -> int:
+        told = len(table.fold(sensor.read(), names, time.time_ns()))
+        for connection in table.finished():
+            sensor.classified(connection)
+        return told
+
+    return fold
 
 
 def _netwatch(*arguments: str) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from netwatch import wire
-from netwatch.agent.flowtable import HOLD, PATIENCE, FlowTable
+from netwatch.agent.flowtable import HOLD, FlowTable
 from netwatch.agent.names import names_of
+from netwatch.agent.row import PATIENCE
 from netwatch.capture.sensor import Batch, Payload, Translation
 from netwatch.model.flow import Flow
 from netwatch.model.link import Link
 from netwatch.model.report import Report
 from netwatch.model.snapshot import Snapshot
+from netwatch.model.times import SECOND
 from netwatch.model.workload import DocumentedPort, Interface, Workload
 from tests.unit.agent.rows import START, entries, packed, row
 from tests.unit.dissect.handshakes import certificate, handshake
@@ -95,6 +97,43 @@ def test_a_new_connection_on_old_ports_is_held_again() -> None:
 
     assert told(again, table=table, now=LATER + 1) == ()
     assert [f.connections for f in told(again, table=table, now=LATER + 1 + HOLD)] == [1]
+
+
+def test_what_the_kernel_throws_out_while_it_is_held_is_told() -> None:
+    """Its room went to another connection, or its ports did: what was read is never lost."""
+    table = FlowTable("a")
+    other = ((WEB, 40001), (DB, 5432))
+    told(row(*CALL, packets=(5, 4)), row(*other, packets=(2, 1)), table=table, now=START + 1)
+
+    anew = row(*CALL, packets=(1, 0), first=(START + 2, 0), last=START + 2, life=2)
+    gone = told(anew, table=table, now=START + 3)
+    rest = told(anew, table=table, now=START + 3 + HOLD)
+
+    assert [(f.client.port, f.client_packets, f.server_packets) for f in gone] == [(40000, 5, 4)]
+    assert {(f.client.port, f.client_packets, f.server_packets, f.connections) for f in rest} == {
+        (40000, 1, 0, 1),
+        (40001, 2, 1, 1),
+    }
+
+
+HOUR = 3_600 * SECOND
+
+
+def test_a_clock_that_is_set_back_holds_nothing_for_longer() -> None:
+    """By an hour, while a connection on old ports is held: it is told HOLD later all the same."""
+    table = FlowTable("a")
+    told(row(*CALL), table=table)
+    again = row(*CALL, packets=(9, 8), opened=2, first=(START, START), last=LATER + 1)
+    assert told(again, table=table, now=LATER + 1) == ()
+
+    back = row(
+        *CALL, packets=(9, 8), opened=2, first=(START - HOUR, START - HOUR), last=LATER - HOUR
+    )
+    assert told(back, table=table, now=LATER - HOUR + 2) == ()
+    (flow,) = told(back, table=table, now=LATER - HOUR + 2 + HOLD)
+
+    assert (flow.connections, flow.client_packets) == (1, 4)
+    assert 0 <= flow.first_seen <= flow.last_seen
 
 
 def test_totals_that_began_anew_are_told_whole() -> None:

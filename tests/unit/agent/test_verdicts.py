@@ -81,6 +81,15 @@ def test_a_strict_rule_waits_for_the_first_byte(payload: int, verdict: str) -> N
     assert judge(replace(flow(WEB, 5432), client_payload_bytes=payload))[0] == verdict
 
 
+def test_a_crowd_breaks_no_strict_rule() -> None:
+    """Nobody kept its first bytes; else a busy service would be refused for being busy."""
+    demand = "5432, require: encrypted, strict: true"
+    text = POLICY.replace("MODE", "enforce").replace("5432", demand)
+    judge = judge_of(parse(text, "db.yaml"), HERE, 0)
+    seen = replace(flow(WEB, 5432), client_payload_bytes=1)
+    assert judge(replace(seen, client=replace(seen.client, port=None)))[0] == "allow"
+
+
 def test_an_answer_is_remembered_for_its_question_only() -> None:
     """The port is part of the question."""
     judge = judge_of(parse(POLICY.replace("MODE", "enforce"), "db.yaml"), HERE, 0)
