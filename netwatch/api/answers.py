@@ -23,6 +23,8 @@ STATUS = {
     "too-many-requests": 429,
     "misdirected": 421,
     "busy": 503,
+    "history-failed": 503,
+    "state-failed": 503,
 }
 
 

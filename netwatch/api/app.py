@@ -24,6 +24,7 @@ from netwatch.model.errors import NetwatchError
 from netwatch.resources import resource
 
 PREFIX = "/api/v1"
+READ_ONLY = "Netwatch-Read-Only"  # header of every answer while nothing new can be kept: why
 STREAMS = 24  # live pages; each holds one of the server's 32 threads (server.THREADS)
 MAX_BODY = 10 * 1024 * 1024  # a policy version: 4 M characters, some of them escaped in JSON
 
@@ -41,7 +42,8 @@ def create_app(
     """The WSGI application.
 
     `names` are host names and addresses it answers to beside those of loopback (`*`: every
-    address); `stopping` ends the live streams; `clock` gives nanoseconds since the epoch.
+    address); `stopping` ends the live streams; sessions last and logins wait by `clock`, in
+    nanoseconds, which nobody should be able to set.
     """
     folder = Path(str(resource("web")))
     app = Flask("netwatch.api", static_folder=None, template_folder=str(folder / "templates"))
@@ -53,6 +55,7 @@ def create_app(
     add_pages(app, folder=folder, controller=controller, sessions=sessions, clock=clock)
     _add_rest(app, controller)
     _add_health(app, controller)
+    _say_read_only(app, controller)
 
     def admitted() -> Callable[[], bool]:
         if g.by == "token":
@@ -101,8 +104,11 @@ def _add_health(app: Flask, controller: Controller) -> None:
             controller.losses()
         except Exception:  # whatever keeps the stores from answering, we are not ready
             log.exception("not ready")
-            return jsonify({"ok": False}), 503
-        return jsonify({"ok": True})
+            return jsonify({"ok": False, "read_only": None}), 503
+        problem = controller.health.read_only
+        if problem is not None:  # what there is can be read on; what comes in can not be kept
+            return jsonify({**problem.as_json(), "read_only": True}), 503
+        return jsonify({"ok": True, "read_only": False})
 
     def prometheus() -> Response:
         return Response(metrics.render(controller), mimetype="text/plain; version=0.0.4")
@@ -110,6 +116,17 @@ def _add_health(app: Flask, controller: Controller) -> None:
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
     app.add_url_rule("/metrics", "metrics", prometheus)
+
+
+def _say_read_only(app: Flask, controller: Controller) -> None:
+    def say(answer: Response) -> Response:
+        problem = controller.health.read_only
+        if problem is not None:
+            told = f"{problem.message}; {problem.hint}"
+            answer.headers[READ_ONLY] = "".join(c if " " <= c <= "~" else "?" for c in told)
+        return answer
+
+    app.after_request(say)
 
 
 def add_errors(app: Flask) -> None:

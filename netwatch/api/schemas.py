@@ -56,6 +56,9 @@ SCHEMAS: dict[str, Schema] = {
     "Secret": MAYBE,
     "Text": TEXT,
     "Losses": map_of(NUMBER),
+    "Time": MAYBE_TIME,
+    "Gap": record(host=TEXT, since=TIME, until=TIME),
+    "Slot": record(observed=NUMBER, known=NUMBER),
     "LossesByHost": map_of(map_of(NUMBER)),
     "Error": record(
         code=TEXT, message=TEXT, hint=MAYBE, file=MAYBE, line=MAYBE_NUMBER, column=MAYBE_NUMBER
@@ -177,6 +180,7 @@ SCHEMAS: dict[str, Schema] = {
         certificate={"oneOf": [ref("Certificate"), {"type": "null"}]},
         hassh=MAYBE,
         hassh_server=MAYBE,
+        ech={"type": ["boolean", "null"]},
     ),
     "Flow": record(
         client=_END,
@@ -257,6 +261,7 @@ SCHEMAS: dict[str, Schema] = {
         differs=FLAG,
         losses=ref("Losses"),
         clock_skew_ms={"type": "number"},
+        skewed=FLAG,
         workloads=NUMBER,
         addresses=TEXTS,
         links=record(

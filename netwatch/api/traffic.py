@@ -1,25 +1,28 @@
-"""`/map`, `/edges/compare` and `/replay`: what was at any time, and what would have been."""
+"""`/map`, `/edges/compare`, `/observed` and `/replay`: what was at any time, what nobody saw, and
+what would have been."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from netwatch.api.policies import DOCUMENTS
 from netwatch.api.routes import Call, Parameter, Route
 from netwatch.controller.service import Controller
 from netwatch.graph.comparison import compare
+from netwatch.graph.coverage import Span
 from netwatch.graph.views import map_view
 from netwatch.model.edge import edge_as_json
 from netwatch.model.errors import UsageError
 from netwatch.model.policy_version import Document
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, rfc3339
 from netwatch.policy.answers import replay_json
 
 Answer = Mapping[str, Any]
 
 WINDOW_S = 3_600  # an edge is on the map of a moment if it spoke in the hour before
 EDGES_LIMIT = 5_000  # of each list of a comparison
+SLOTS, SLOTS_LIMIT = 288, 2_000  # of a period: five minutes of a day; pixels of a wide screen
 PERIOD = (
     Parameter("since", "time", "Last seen at or after this time."),
     Parameter("until", "time", "Last seen before this time."),
@@ -54,7 +57,29 @@ def show_map(controller: Controller, call: Call) -> Answer:
         controller.hosts() if now else (),
         controller.alerts(state="open") if now else (),
     )
-    return {"ok": True, **view, "losses": controller.losses()}
+    gaps = _gaps(controller.coverage.gaps(when["since"], when["until"]))
+    return {"ok": True, **view, "gaps": gaps, "losses": controller.losses()}
+
+
+def _gaps(gaps: Iterable[Span]) -> list[dict[str, Any]]:
+    return [
+        {"host": gap.host, "since": rfc3339(gap.since), "until": rfc3339(gap.until)}
+        for gap in gaps
+    ]
+
+
+def show_observed(controller: Controller, call: Call) -> Answer:
+    """How many hosts were observed in each piece of a period."""
+    query = call.query
+    if not {"since", "until"} <= query.keys() or query["since"] >= query["until"]:
+        raise UsageError("a period has a beginning and a later end", "give since and until")
+    slots = controller.coverage.slots(query["since"], query["until"], query.get("slots", SLOTS))
+    return {
+        "ok": True,
+        "first": rfc3339(controller.coverage.first()),
+        "slots": [{"observed": slot.observed, "known": slot.known} for slot in slots],
+        "losses": controller.losses(),
+    }
 
 
 def compare_edges(controller: Controller, call: Call) -> Answer:
@@ -62,7 +87,9 @@ def compare_edges(controller: Controller, call: Call) -> Answer:
     query = call.query
     if not {"before", "after"} <= query.keys():
         raise UsageError("two times are compared", "give before and after")
-    views = [controller.edges(**moment(query[name], query)) for name in ("before", "after")]
+    moments = [moment(query[name], query) for name in ("before", "after")]
+    views = [controller.edges(**when) for when in moments]
+    gaps = {g for m in moments for g in controller.coverage.gaps(m["since"], m["until"])}
     found = compare(*views)
     lists = (found.new, found.gone, found.changed)
     return {
@@ -78,6 +105,7 @@ def compare_edges(controller: Controller, call: Call) -> Answer:
             for each in found.changed[:EDGES_LIMIT]
         ],
         "omitted": sum(max(0, len(each) - EDGES_LIMIT) for each in lists),
+        "gaps": _gaps(sorted(gaps, key=lambda gap: (gap.host, gap.since))),
         "losses": controller.losses(),
     }
 
@@ -114,9 +142,22 @@ TRAFFIC_ROUTES = (
             ("edges", "[MapEdge]"),
             ("aggregated", "Cursor"),
             ("omitted", "Omitted"),
+            ("gaps", "[Gap]"),
             ("losses", "Losses"),
         ),
         (AT, WINDOW, *PERIOD),
+    ),
+    Route(
+        "GET",
+        "/observed",
+        "show_observed",
+        "When hosts were observed: a period in equal pieces.",
+        show_observed,
+        (("first", "Time"), ("slots", "[Slot]"), ("losses", "Losses")),
+        (
+            *PERIOD,
+            Parameter("slots", "integer", "Pieces; 288.", minimum=1, maximum=SLOTS_LIMIT),
+        ),
     ),
     Route(
         "GET",
@@ -129,6 +170,7 @@ TRAFFIC_ROUTES = (
             ("gone", "[Edge]"),
             ("changed", "[ChangedEdge]"),
             ("omitted", "Number"),
+            ("gaps", "[Gap]"),
             ("losses", "Losses"),
         ),
         (

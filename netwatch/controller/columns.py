@@ -123,6 +123,7 @@ def from_flows(named: Sequence[Named], *, host: str, latest: int) -> dict[str, A
     Raises OverflowError or ValueError for numbers that no counter has.
     """
     flows = [n.flow for n in named]
+    called = [_called(f.server) for f in flows]
     return {
         "seen": np.minimum(_numbers([f.last_seen for f in flows]), latest),
         "first_seen": np.minimum(_numbers([f.first_seen for f in flows]), latest),
@@ -150,27 +151,24 @@ def from_flows(named: Sequence[Named], *, host: str, latest: int) -> dict[str, A
         "direction": _texts([f.direction for f in flows]),
         "encryption": _texts([f.encryption.status for f in flows]),
         "version": _texts([f.encryption.version for f in flows]),
-        "details": _texts([_detail(f) for f in flows]),
+        "details": _texts(_details_of(flows, called)),
         "verdict": _texts([f.verdict for f in flows]),
         "staged": _texts([f.staged for f in flows]),
         "link": _ranks([f.link for f in flows]),
-        "name": _texts([_told_name(f.server) for f in flows]),
+        "name": _texts([f"{name[1]} {name[0]}" if name else None for name in called]),
     }
 
 
-def _detail(flow: Flow) -> str:
-    server = flow.server
-    return _encoder.encode(
-        _Details(
-            flow.encryption,
-            flow.vlan,
-            flow.tunnel,
-            flow.client.process,
-            server.process,
-            flow.link,
-            _called(server),
-        )
-    ).decode()
+def _details_of(flows: Sequence[Flow], called: Sequence[tuple[str, str] | None]) -> list[str]:
+    """One JSON text for each flow."""
+    return [
+        _encoder.encode(
+            _Details(
+                f.encryption, f.vlan, f.tunnel, f.client.process, f.server.process, f.link, name
+            )
+        ).decode()
+        for f, name in zip(flows, called, strict=True)
+    ]  # fmt: skip
 
 
 def _ranks(links: Sequence[Link | None]) -> Any:
@@ -186,15 +184,11 @@ def _told(link: Link) -> str:
 
 
 def _called(end: Endpoint) -> tuple[str, str] | None:
-    """Its name and who said so, if it is a name and one of those who may: agents may lie."""
+    """(name, who said so), if it is a name and one of those who may: agents may lie."""
+    if end.name is None:
+        return None
     name = host_name(end.name)
     return (name, end.named_by) if name and end.named_by in NAMERS else None
-
-
-def _told_name(end: Endpoint) -> str | None:
-    """`dns api.example.com`: the source first, which has no space in it."""
-    called = _called(end)
-    return f"{called[1]} {called[0]}" if called else None
 
 
 def half(row: Sequence[Any]) -> Half:

@@ -28,7 +28,7 @@ class Denials:
                 continue
             key = (
                 *(denial.source, denial.destination, denial.protocol, denial.port, denial.kind),
-                *(denial.document, denial.line, denial.last // MINUTE),
+                *(denial.document, denial.line, denial.claimed, denial.last // MINUTE),
             )
             known = self._sums.get(key)
             if known is not None:

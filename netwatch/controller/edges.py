@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 
 from netwatch.controller.columns import LINKS, Half
@@ -32,9 +32,11 @@ def edges_of(
     translated = _translated(sides)
     peers: dict[str, Peer] = {}
     edges = []
-    for (source, destination, protocol, port), both in sides.items():
-        if "client" not in both and (source, destination, protocol, port) in translated:
+    for key, told in sides.items():
+        both = _joined(key, told, translated)
+        if both is None:
             continue
+        source, destination, _, _ = key
         for id in (source, destination):
             if id not in peers:
                 peers[id] = _grouped(peer_of(id, known), groups)
@@ -46,14 +48,34 @@ def edges_of(
 
 def _translated(sides: Mapping[_Key, Mapping[str, Half]]) -> set[_Key]:
     """Edges that a server reports from `host:A`, where A's own workload is known to be the client
-    through a published port: A's masquerade hid it. The host A itself, calling the same door, is
-    not told apart from its workload then.
+    through a published port: A's masquerade or docker-proxy called for it. Calls of the host A
+    itself are not told apart there, but for those that its own rules translate (`_joined`).
     """
     return {
         (f"host:{source.partition('/')[0]}", destination, protocol, port)
         for (source, destination, protocol, port), both in sides.items()
         if "client" in both and both["client"].original_port is not None and "/" in source
     }
+
+
+def _joined(
+    key: _Key, both: Mapping[str, Half], translated: Set[_Key]
+) -> Mapping[str, Half] | None:
+    """What is told of an edge; None if it is another's.
+
+    Of a host that calls its own workload one agent tells each conversation once: as the client's
+    what its own rules translated, as the server's the rest. These are summed.
+    """
+    if key in translated:
+        both = {side: half for side, half in both.items() if side == "client"}
+    host = key[0].removeprefix("host:")
+    if len(both) == 2 and host != key[0] and key[1].startswith(f"{host}/"):
+        one, other = both["client"], both["server"]
+        sums = {
+            n: getattr(one, n) + getattr(other, n) for n in ("connections", "packets", "bytes")
+        }
+        return {**both, "client": replace(one, **sums)}
+    return both or None
 
 
 def _edge(

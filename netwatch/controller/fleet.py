@@ -19,6 +19,7 @@ from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.host import HostState
 from netwatch.model.learned import LearnedName
 from netwatch.model.report import Report
+from netwatch.model.times import SECOND
 from netwatch.model.workload import PublishedPort, Workload
 from netwatch.wire import BadReport
 
@@ -30,6 +31,9 @@ KNOWN_LIMIT = 100_000
 REPORTED_NAMES_LIMIT = 10_000
 NAMES_LIMIT = 200_000
 TUNNELS_LIMIT = 50_000
+SKEW = 30 * SECOND  # further than that a clock is not followed but wrong (reliability F8)
+STEADY = 5  # reports in a row
+BOOTS_KEPT = 8  # of a host: agents whose spools may still come in
 _ANY = ("", "0.0.0.0", "::")
 
 
@@ -74,7 +78,8 @@ class Fleet:
     present: dict[str, tuple[Workload, ...]] = field(default_factory=dict)
     denials: Denials = field(default_factory=Denials)
     names: dict[tuple[str, str | None, str, str], LearnedName] = field(default_factory=dict)
-    _ended: dict[str, int] = field(default_factory=dict)
+    _newest: dict[str, dict[str, int]] = field(default_factory=dict)  # number by boot by host
+    _steady: dict[str, int] = field(default_factory=dict)
     _index: _Index = field(default_factory=lambda: _Index())
 
     def load(self, hosts: Iterable[HostState], workloads: Iterable[tuple[Workload, bool]]) -> None:
@@ -95,18 +100,20 @@ class Fleet:
         return self.hosts[host]
 
     def learn(self, report: Report, now: int) -> Learned:
-        """Takes a report's state, unless one that ended later was here: that of a spool is old."""
+        """Takes a report's state, unless a later one of the same agent was here.
+
+        Later by number: a clock that was set back makes nobody old.
+        """
         self.denials.learn(report)
         self._learn_names(report)
         host = self.hosts.get(report.host, HostState(host=report.host))
         first = host.first_report if host.first_report is not None else now
-        if report.ended < self._ended.get(report.host, 0):
+        if not self._is_newest(report):
             self.hosts[report.host] = replace(host, first_report=first, last_report=now)
             return Learned(False, {})
         before = self.present.get(report.host, ())
         changed = before != report.workloads
         moved = host.addresses != report.addresses
-        self._ended[report.host] = report.ended
         self.hosts[report.host] = replace(
             host,
             version=report.version,
@@ -115,6 +122,7 @@ class Fleet:
             capture=report.capture,
             enforcement=report.enforcement,
             clock_skew=report.ended - now,
+            skewed=self._skewed(report, now, before=host),
             interval=max(0, report.ended - report.started),
             workloads=len(report.workloads),
             addresses=report.addresses,
@@ -129,6 +137,34 @@ class Fleet:
         old, self._index = self._index, _Index.of(self.present, self.hosts.values())
         new = {a for w in report.workloads for a in w.addresses} | set(report.addresses)
         return Learned(changed, self._index.names(new, before=old))
+
+    def _is_newest(self, report: Report) -> bool:
+        """Whether nothing newer of its host was here: of its boot, or of a later one."""
+        boots = self._newest.setdefault(report.host, {})
+        if report.boot in boots and report.boot != next(reversed(boots)):
+            return False
+        newest = report.sequence >= boots.get(report.boot, 0)
+        boots[report.boot] = max(report.sequence, boots.get(report.boot, 0))
+        while len(boots) > BOOTS_KEPT:
+            del boots[next(iter(boots))]
+        return newest
+
+    def _skewed(self, report: Report, now: int, *, before: HostState) -> bool:
+        """Whether its clock is SKEW away from ours, and was in the STEADY reports before.
+
+        A spool that is emptied looks like it, but catches up by most of an interval each time.
+        """
+        skew, interval = report.ended - now, report.ended - report.started
+        steady = abs(skew - before.clock_skew) * 2 < max(interval, SECOND)
+        count = self._steady.get(report.host, 0) + 1 if steady and abs(skew) > SKEW else 0
+        self._steady[report.host] = count
+        return count >= STEADY
+
+    def heard_by(self, now: int) -> None:
+        """The clock shows `now`: nobody was heard later."""
+        for name, host in self.hosts.items():
+            if (host.last_report or 0) > now:
+                self.hosts[name] = replace(host, last_report=now)
 
     def _learn_names(self, report: Report) -> None:
         """The oldest of the fleet go first; what expired is left until there is no room."""

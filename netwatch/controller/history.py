@@ -1,4 +1,4 @@
-"""Flow history in DuckDB, and the only module that speaks SQL to it.
+"""Flow history in DuckDB; observed.py and upkeep.py speak SQL to it by the cursor it lends them.
 
 Three tables hold every delta exactly once for an edge query: rows of `flows` whose batch is newer
 than the watermark, then `five_minutes`, then `hours`. Rolled rows of `flows` stay for searches and
@@ -19,21 +19,23 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from netwatch.controller import columns, exporting, search, statements
+from netwatch.controller import columns, exporting, observed, search, statements, upkeep
 from netwatch.controller.columns import Half, Named
-from netwatch.controller.ledger import WINDOW, Ledger
+from netwatch.controller.health import Wrote
+from netwatch.controller.ledger import Ledger
+from netwatch.controller.observed import Observed
 from netwatch.controller.records import FlowQuery
 from netwatch.controller.statements import FIVE_MINUTES, HOUR
+from netwatch.controller.upkeep import first
+from netwatch.graph.coverage import Span
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.report import Report
-from netwatch.model.times import SECOND
 
-SETTLE = 60 * SECOND  # a batch is rolled up this long after it came: handshakes are judged by then
-FIVE_MINUTES_KEPT = 7 * 24 * HOUR
-HOURS_KEPT = 400 * 24 * HOUR
-BOOTS_KEPT = 30 * 24 * HOUR
 MEMORY = "512MB"
+# Of the log, before it is moved into the file: each move packs the last 122,880 rows afresh, which
+# DuckDB's own 16 MB, some 30,000 rows, would do four times as often as there are such rows.
+LOG = "64MB"
 SHRINK_ABOVE, SHRINK_TO = 0.9, 0.75  # shares of the limit: room for what comes until the next look
 SHRINK_ROUNDS = 8
 ROWS_LIMIT = 1_000
@@ -44,10 +46,17 @@ ALIKE_LIMIT = 2_000_000  # two for each call that a replay can hold
 class History:
     """One DuckDB file; writers take turns, readers never wait for them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wrote: Wrote = lambda _: None) -> None:
+        """`wrote` hears how each write went. Raises NetwatchError if it can not be opened."""
+        self._wrote = wrote
         try:
             self._connection = duckdb.connect(
-                str(path), config={"memory_limit": MEMORY, "preserve_insertion_order": "false"}
+                str(path),
+                config={
+                    "memory_limit": MEMORY,
+                    "preserve_insertion_order": "false",
+                    "checkpoint_threshold": LOG,
+                },
             )
         except duckdb.Error as error:
             raise NetwatchError(
@@ -55,13 +64,14 @@ class History:
                 "is another netwatch using this folder?",
                 code="state-in-use",
             ) from None
-        self._connection.execute(statements.SCHEMA)
+        self._connection.execute(statements.SCHEMA + observed.SCHEMA)
         self._connection.execute(statements.ADDED)
         self._lock = threading.Lock()
         with self._read() as cursor:
-            self._rolled = _first(cursor, "select value from marks where name = 'rolled'") or 0
-            newest = _first(cursor, "select max(batch) from reports") or 0
+            self._rolled = first(cursor, "select value from marks where name = 'rolled'") or 0
+            newest = first(cursor, "select max(batch) from reports") or 0
             self._batch = max(newest, self._rolled)
+            self._observed = Observed(cursor)
             self._known = Ledger(
                 cursor.execute("select host, boot, sequence from reports").fetchall()
             )
@@ -69,6 +79,8 @@ class History:
     def close(self) -> None:
         """Checkpoints and closes the file."""
         with self._lock:
+            with contextlib.suppress(NetwatchError), self._write() as cursor:
+                self._observed.save(cursor)
             self._connection.close()
 
     @contextmanager
@@ -87,11 +99,14 @@ class History:
             try:
                 yield cursor
                 cursor.commit()
+                self._wrote(None)
             except BaseException as error:
                 with contextlib.suppress(duckdb.Error):
                     cursor.rollback()
                 if isinstance(error, duckdb.Error):
-                    raise _failed(error) from None
+                    failure = _failed(error)
+                    self._wrote(failure)
+                    raise failure from None
                 raise
 
     # reports
@@ -136,6 +151,7 @@ class History:
                 )
                 for reason, count in (*report.losses, *losses):
                     cursor.execute(statements.LOST, [report.host, reason, count])
+                self._observed.note(cursor, report, now + FIVE_MINUTES)
             self._batch = batch
             self._known.add(report.host, report.boot, report.sequence)
         return True
@@ -153,6 +169,11 @@ class History:
             for host, reason, count in cursor.execute(query).fetchall():
                 found.setdefault(host, {})[reason] = int(count)
         return found
+
+    def spans(self, since: int, until: int) -> list[Span]:
+        """When hosts were observed; see Observed.spans."""
+        with self._read() as cursor:
+            return self._observed.spans(cursor, since, until)
 
     def rename(self, names: dict[str, str], *, since: int) -> None:
         """Rows since then that call a peer by an old id get the new one: it became known later."""
@@ -197,7 +218,7 @@ class History:
         limit = max(1, min(query.limit, ROWS_LIMIT))
         with self._read() as cursor:
             where, values, having, more = _asked(cursor, query)
-            newest = _first(cursor, f"select max(seen) from flows where {where}", values) or 0
+            newest = first(cursor, f"select max(seen) from flows where {where}", values) or 0
             if query.cursor is not None:
                 newest = min(newest, int(query.cursor.partition("-")[0]))
             for window in (*NEWEST_FIRST, 2**62):
@@ -255,45 +276,15 @@ class History:
 
     def roll_up(self, now: int) -> None:
         """Moves what has settled into `five_minutes`, and what is old there into `hours`."""
-        with self._lock, self._write() as cursor:
-            settled = "select max(batch) from reports where received <= ?"
-            newest = _first(cursor, settled, [now - SETTLE])
-            if newest is not None and newest > self._rolled:
-                where = f"batch > {self._rolled} and batch <= {newest}"
-                bucket = f"judged.seen - judged.seen % {FIVE_MINUTES}"
-                rows = statements.FROM_FLOWS.format(where=where, bucket=bucket)
-                cursor.execute(
-                    f"insert into five_minutes select {statements.SATURATED} from ({rows})"
-                )
-                cursor.execute("insert or replace into marks values ('rolled', ?)", [newest])
-            else:
-                newest = self._rolled
-            old = now - FIVE_MINUTES_KEPT
-            old -= old % HOUR
-            moved = f"select * from five_minutes where bucket < {old}"
-            if _first(cursor, f"select count(*) from ({moved})"):
-                rows = statements.MERGE.format(bucket=f"bucket - bucket % {HOUR}", rows=moved)
-                cursor.execute(f"insert into hours select {statements.SATURATED} from ({rows})")
-                cursor.execute(f"delete from five_minutes where bucket < {old}")
-                cursor.execute(statements.MARK, ["folded", old])
-        self._rolled = newest
+        with self._lock:
+            with self._write() as cursor:
+                newest = upkeep.roll_up(cursor, now, rolled=self._rolled)
+            self._rolled = newest
 
     def purge(self, now: int, *, retention_hours: float) -> None:
-        """Deletes single flows, hours and ledger rows that are older than they are kept."""
-        oldest = now - int(retention_hours * HOUR)
+        """Deletes what is older than it is kept."""
         with self._lock, self._write() as cursor:
-            cursor.execute(
-                "delete from flows where seen < ? and batch <= ?", [oldest, self._rolled]
-            )
-            cursor.execute(statements.MARK, ["purged", oldest])
-            cursor.execute("delete from hours where bucket < ?", [now - HOURS_KEPT])
-            cursor.execute(
-                "delete from reports using (select host, boot, max(sequence) as last, "
-                "max(received) as heard from reports group by host, boot) as newest "
-                "where reports.host = newest.host and reports.boot = newest.boot and batch <= ? "
-                "and (sequence <= newest.last - ? or newest.heard < ?)",
-                [self._rolled, WINDOW, now - BOOTS_KEPT],
-            )
+            upkeep.purge(cursor, now, rolled=self._rolled, retention_hours=retention_hours)
 
     def shrink(self, limit: int) -> int:
         """Drops the oldest until the file holds less than `limit` bytes; how many rows went.
@@ -308,7 +299,9 @@ class History:
                 if used <= limit * SHRINK_ABOVE or used >= before:
                     break  # room comes free in groups of 122,880 rows; the next look sees to more
                 before = used
-                went = self._drop_oldest(1 - SHRINK_TO * limit / used)
+                with self._write() as cursor:
+                    share = 1 - SHRINK_TO * limit / used
+                    went = upkeep.drop_oldest(cursor, share, rolled=self._rolled)
                 if not went:
                     break
                 dropped += went
@@ -319,26 +312,7 @@ class History:
         with self._read() as cursor:
             with contextlib.suppress(duckdb.TransactionException):  # somebody is reading
                 cursor.execute("checkpoint")
-            return _first(cursor, statements.USED) or 0
-
-    def _drop_oldest(self, share: float) -> int:
-        """Rows of the table that keeps most detail and is not empty; 0 if none is left."""
-        for table, time, reason, host in statements.BY_DETAIL:
-            old = f"{table} where batch <= {self._rolled}" if table == "flows" else table
-            with self._write() as cursor:
-                cut = _first(cursor, f"select quantile_disc({time}, ?) from {old}", [share])
-                if cut is None:
-                    continue
-                where = f"{time} <= {cut}" + (f" and batch <= {self._rolled}" * (table == "flows"))
-                query = f"select {host}, count(*) from {table} where {where} group by all"
-                lost = cursor.execute(query).fetchall()
-                cursor.execute(f"delete from {table} where {where}")
-                for name, count in lost:
-                    cursor.execute(statements.LOST, [name, reason, count])
-                if table == "flows":
-                    cursor.execute(statements.MARK, ["purged", cut + 1])
-            return sum(count for _, count in lost)
-        return 0
+            return first(cursor, statements.USED) or 0
 
 
 def _asked(
@@ -369,10 +343,3 @@ def _failed(error: duckdb.Error) -> NetwatchError:
         "is there room on the disk of the state folder?",
         code="history-failed",
     )
-
-
-def _first(
-    cursor: duckdb.DuckDBPyConnection, query: str, values: Sequence[Any] = ()
-) -> int | None:
-    row = cursor.execute(query, list(values)).fetchone()
-    return None if row is None or row[0] is None else int(row[0])

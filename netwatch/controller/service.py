@@ -19,14 +19,17 @@ from netwatch import audit, detect
 from netwatch.controller import alerts as life
 from netwatch.controller import webhook
 from netwatch.controller.account import REFUSED, missing
+from netwatch.controller.coverage import Coverage
 from netwatch.controller.delivery import Dispatcher, keep_receiver_of, new_receiver
 from netwatch.controller.edges import edges_of, grouped
 from netwatch.controller.fleet import HOST_NAME, Fleet, check
 from netwatch.controller.folder import guard, kept_token
+from netwatch.controller.health import Health
 from netwatch.controller.history import History
 from netwatch.controller.policies import Policies
 from netwatch.controller.records import Change, Delivery, FlowQuery, Receiver
 from netwatch.controller.replays import held, replay_of
+from netwatch.controller.rounds import Rounds
 from netwatch.controller.store import Event, Store, without_secret
 from netwatch.detect.silence import is_silent
 from netwatch.graph.external import parse_groups
@@ -58,7 +61,7 @@ LONGEST_WAIT_S = 60.0
 class Controller:
     """Owns the folder: state.db (SQLite), history.db (DuckDB), token. One process at a time.
 
-    `policies` are the versions of the fleet's policies.
+    `policies` are their versions, `coverage` who was observed when, `health` what can be kept.
     """
 
     def __init__(
@@ -79,12 +82,14 @@ class Controller:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._guard = guard(folder)
+        self.health = Health(self._announce)
         try:
-            self._history = History(folder / "history.db")
-            self._store = Store(folder / "state.db")
+            self._history = History(folder / "history.db", wrote=self.health.of("history"))
+            self._store = Store(folder / "state.db", wrote=self.health.of("state"))
         except BaseException:
             os.close(self._guard)
             raise
+        self.coverage = Coverage(self._history, clock)
         self._ingesting = threading.Lock()
         self._changed = threading.Condition()  # guards everything below
         self._counter = 1
@@ -93,7 +98,7 @@ class Controller:
         self._active = {life.cause_of(a.finding): a for a in self._store.active_alerts()}
         self._dropped = {"alerts-over-limit": 0, "webhooks-over-limit": 0}
         self._listening_since = clock()
-        self._due: dict[str, int] = {}
+        self._rounds = Rounds()
         self._judged: tuple[Edge, ...] = ()
         self._replaying = threading.Lock()
         self._closed = False
@@ -311,19 +316,23 @@ class Controller:
 
         Called about once a second by the server's thread; does not wait for receivers.
         """
+        if self._rounds.broken(now):  # who was not listened to is not silent
+            with self._changed:
+                self._listening_since = now
+                self._fleet.heard_by(now)
         self.policies.expire()
-        if self._is_due("save", now, SAVE_EVERY):
+        if self._rounds.is_due("save", now, SAVE_EVERY):
             with self._changed:
                 hosts = list(self._fleet.hosts.values())
             self._store.save_hosts(hosts)
-        if self._is_due("look", now, LOOK_EVERY):
+        if self._rounds.is_due("look", now, LOOK_EVERY):
             started = self._clock()
             self._look(now)
-            self._due["look"] = now + max(LOOK_EVERY, LOOK_SHARE * (self._clock() - started))
+            self._rounds.rest("look", now, max(LOOK_EVERY, LOOK_SHARE * (self._clock() - started)))
         self._dispatcher.start_due(now)
-        if self._is_due("roll", now, ROLL_EVERY):
+        if self._rounds.is_due("roll", now, ROLL_EVERY):
             self._history.roll_up(now)
-        if self._is_due("purge", now, PURGE_EVERY):
+        if self._rounds.is_due("purge", now, PURGE_EVERY):
             self._history.purge(now, retention_hours=self._settings.retention_hours)
             self._history.shrink(self._settings.history_bytes)
             self._store.forget_alerts(now - ALERTS_KEPT)
@@ -353,12 +362,6 @@ class Controller:
         with self._changed:
             self._counter += 1
             self._changed.notify_all()
-
-    def _is_due(self, what: str, now: int, period: int) -> bool:
-        due = now >= self._due.get(what, 0)
-        if due:
-            self._due[what] = now + period
-        return due
 
     def _look(self, now: int) -> None:
         """Runs the detectors and moves the alerts on; what changed is queued for receivers."""

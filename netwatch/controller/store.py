@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from netwatch.controller.health import Wrote
 from netwatch.controller.records import Delivery, Receiver
 from netwatch.model.errors import NetwatchError
 from netwatch.model.finding import Alert
@@ -107,7 +108,8 @@ class Store:
     `engine` is for whoever keeps tables of its own in the same file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wrote: Wrote = lambda _: None) -> None:
+        self._wrote = wrote  # hears of each write how it went
         self.engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
         sa.event.listen(self.engine, "connect", _configure)
         sa.event.listen(self.engine, "handle_error", _failed, retval=True)
@@ -119,8 +121,14 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self.engine.begin() as connection:
-            yield connection
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except NetwatchError as failure:
+            if failure.code == "state-failed":
+                self._wrote(failure)
+            raise
+        self._wrote(None)
 
     def _read(self, query: sa.Select[Any]) -> list[Any]:
         with self.engine.connect() as connection:

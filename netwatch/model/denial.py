@@ -7,7 +7,7 @@ from typing import Any
 
 from netwatch.model.times import rfc3339
 
-KINDS = ("denied", "would-deny", "unknown", "quarantined")
+KINDS = ("denied", "would-deny", "unknown", "quarantined", "spoofed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +15,10 @@ class Denial:
     """Packets from `source` to a port of `destination`, both by `Peer.id`.
 
     `kind`: denied, would-deny (a staged document), unknown (a source that no workload has, on a
-    closed network) or quarantined. `document`, `file` and `line` name the rule that decided or the
-    document that isolates. `count` is what was heard: rules log a sample, never more than they
-    met. `first` and `last` are nanoseconds since the epoch.
+    closed network), quarantined or spoofed (frames of a workload that are not its own: `source` is
+    whose port sent them, `claimed` the address that they named). `document`, `file` and `line`
+    name the rule that decided or the document that isolates. `count` is what was heard: rules log
+    a sample, never more than they met. `first` and `last` are nanoseconds since the epoch.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Denial:
     count: int = 1
     first: int = 0
     last: int = 0
+    claimed: str | None = None
 
 
 def denial_as_json(denial: Denial) -> dict[str, Any]:
@@ -47,4 +49,5 @@ def denial_as_json(denial: Denial) -> dict[str, Any]:
         "count": denial.count,
         "first": rfc3339(denial.first),
         "last": rfc3339(denial.last),
+        "claimed": denial.claimed,
     }

@@ -19,7 +19,8 @@ class HostState:
 
     `first_report` and `last_report` are None for a host that was enrolled and never reported.
     `clock_skew` is the agent's clock minus the controller's, in nanoseconds, the way of the report
-    included. `interval` is the length of the last report, in nanoseconds. `losses` are totals.
+    included; `skewed` says that it is large and lasts. `interval` is the length of the last
+    report, in nanoseconds. `losses` are totals.
     `wanted` is the hash of the policies that the controller wants in force, None for no wish.
     """
 
@@ -33,6 +34,7 @@ class HostState:
     enforcement: Enforcement = Enforcement()
     losses: tuple[tuple[str, int], ...] = ()
     clock_skew: int = 0
+    skewed: bool = False
     interval: int = 0
     workloads: int = 0
     addresses: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ def host_as_json(host: HostState) -> dict[str, Any]:
         and host.wanted != (enforcement.policies or NO_DOCUMENTS),
         "losses": dict(host.losses),
         "clock_skew_ms": host.clock_skew / 1e6,
+        "skewed": host.skewed,
         "workloads": host.workloads,
         "addresses": list(host.addresses),
         "links": links_as_json(host.links),

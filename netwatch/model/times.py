@@ -1,4 +1,4 @@
-"""One place where nanoseconds become the RFC 3339 text that people and programs read."""
+"""Nanoseconds: as the RFC 3339 text that people and programs read; whether some have passed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 SECOND = 1_000_000_000
+
+
+def passed(since: int, now: int, period: int) -> bool:
+    """Whether `period` has passed since then. A clock that was set back hastens what is due every
+    so often, and never delays it until it shows that time again.
+    """
+    return not 0 <= now - since < period
 
 
 def rfc3339(nanoseconds: int | None) -> str | None:

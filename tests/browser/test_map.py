@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from netwatch.model.errors import NetwatchError
 from netwatch.model.workload import Label
 from tests.browser.conftest import Watched
 from tests.fakes import FakeController, alert, edge, flows_of, peer, workload
@@ -205,4 +206,21 @@ def test_hostile_names_are_shown_as_text_and_run_nothing(
         page.locator("#panel-title button").first.click()
         expect(page.locator("#panel-kind")).to_have_text("Workload")
         page.keyboard.press("Escape")
+    blameless(watched)
+
+
+def test_a_controller_that_can_keep_nothing_says_so_until_it_is_over(
+    visit: Callable[..., Watched], controller: FakeController
+) -> None:
+    """The banner comes and goes by itself; what there is stays on the map (F5)."""
+    watched = visit()
+    banner = watched.page.locator("#read-only")
+    expect(banner).to_be_hidden()
+    full = NetwatchError("the flow history can not be written", "make room", code="history-failed")
+    controller.health.of("history")(full)
+    expect(banner).to_contain_text("Read-only: nothing new can be kept")
+    expect(banner).to_contain_text("make room")
+    expect(watched.page.locator("#edges-count")).to_have_text("21")
+    controller.health.of("history")(None)
+    expect(banner).to_be_hidden()
     blameless(watched)

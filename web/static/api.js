@@ -7,6 +7,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Why the controller keeps nothing new, as its last answer said; null if it does. */
+export let readOnly = null;
+
 async function call(path, options = {}) {
   let response;
   try {
@@ -14,6 +17,7 @@ async function call(path, options = {}) {
   } catch {
     throw new ApiError({ message: "The controller does not answer.", hint: "Is it running?" });
   }
+  readOnly = response.headers.get("Netwatch-Read-Only");
   if (response.status === 401) {
     location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     throw new ApiError({ message: "The session has ended.", hint: "Log in again." });

@@ -9,6 +9,7 @@ export const CLASSES = [
 ];
 
 export function classOf(edge) {
+  if (edge.difference) return edge.difference; // two times are compared
   if (edge.verdict === "deny") return "denied";
   if (edge.staged === "deny") return "staged";
   if (edge.encryption.status === "plaintext") return "plaintext";
@@ -19,6 +20,7 @@ export function classOf(edge) {
 /** The class of a drawn edge, which may stand for many and is judged by its worst member. */
 export const drawnClass = (edge) =>
   classOf({
+    difference: edge.difference,
     verdict: edge.verdict,
     staged: edge.verdict === "would-deny" ? "deny" : null,
     encryption: { status: edge.encryption },
@@ -59,6 +61,7 @@ function wordsOf(edge) {
     edge.destination.name, edge.destination.namespace, edge.destination.host,
     edge.destination.kind, edge.source.known_as, edge.destination.known_as, edge.protocol, edge.port, `${edge.protocol}/${edge.port}`,
     ...edge.applications, ...edge.encryption.versions, edge.encryption.status,
+    edge.difference, edge.change,
     undocumented(edge) ? "undocumented" : "", edge.crosses_hosts ? "cross-host" : "",
   ].map((word) => String(word ?? "").toLowerCase());
 }

@@ -34,4 +34,12 @@ export function clock(time) {
   return day ? at : `${moment.toISOString().slice(0, 10)} ${at}`;
 }
 
+/** `22 Nov, 14:05`, with the year where it is another one; local time. */
+export function moment(time) {
+  const date = new Date(time);
+  const year = date.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
+  const day = date.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...year });
+  return `${day}, ${date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`;
+}
+
 export const portName = (edge) => (edge.port === null ? edge.protocol : String(edge.port));

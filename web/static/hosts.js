@@ -16,13 +16,14 @@ export function hostStrip(hosts) {
     const method = host.capture?.method ?? "none";
     const problem = host.capture?.problem ?? host.enforcement?.problem;
     const drift = host.enforcement?.drift?.length ?? 0;
-    const state = host.silent ? "silent" : problem || method === "none" || drift ? "troubled" : "well";
+    const state = host.silent ? "silent" : problem || method === "none" || drift || host.skewed ? "troubled" : "well";
     return el("li", { class: `host ${state}`, title: shown(problem ?? "", 300) || null },
       el("i", { class: "dot", "aria-hidden": "true" }),
       el("strong", {}, shown(host.host, 32)),
       el("span", {}, host.silent ? `silent, last report ${ago(host.last_report)}` : `capture ${shown(method, 16)}`),
       host.silent ? null : el("span", {}, `report ${ago(host.last_report)}`),
       lost ? el("span", { class: "lost" }, `${count(lost)} lost`) : el("span", {}, "no loss"),
+      host.skewed ? el("span", { class: "lost" }, `clock ${Math.round(Math.abs(host.clock_skew_ms) / 1000)} s ${host.clock_skew_ms > 0 ? "ahead" : "behind"}`) : null,
       drift ? el("span", { class: "lost" }, `${drift} drifted`) : null,
       problem ? el("span", { class: "lost" }, shown(problem, 60)) : null);
   }));

@@ -1,37 +1,50 @@
 // The page: fetches once, then follows the stream, and hands the same state to every view.
 
-import { ApiError, follow, get } from "./api.js";
+import { ApiError, follow, get, readOnly } from "./api.js";
 import { createAlerts, updateAlerts } from "./alerts.js";
 import { CLASSES, classOf } from "./edges.js";
+import { DIFFERENCES, withDifference } from "./difference.js";
 import { count } from "./format.js";
 import { byId, el, empty, shown } from "./dom.js";
 import { hostStrip, lossBanner } from "./hosts.js";
 import { createMap, emphasise, fit, layOut, updateMap, zoomBy } from "./map.js";
 import { createPanel, updatePanel } from "./panel.js";
-import { GROUPS, onState, setState, state } from "./state.js";
+import { GROUPS, isPast, onState, setState, state } from "./state.js";
 import { createTable, updateTable } from "./table.js";
+import { createTime, stepBy, timeBanners, updateObserved, updateTime } from "./time.js";
 
 const PAUSE = 1000; // milliseconds between two refreshes, however fast changes come
 const ROWS = 1500; // of the table; more are reached by search on the server
 
-const view = { map: { nodes: [], edges: [] }, edges: [], workloads: [], hosts: [], alerts: [], losses: {}, loaded: false };
+const SCALE = 60_000; // milliseconds after which the scale of time has moved on
+const TIMES = ["at", "before", "window"];
+
+const view = { map: { nodes: [], edges: [] }, edges: [], workloads: [], hosts: [], alerts: [], losses: {}, gaps: [], difference: null, loaded: false };
 
 function render({ renew = false } = {}) {
+  timeBanners(view);
   updateMap(view.map, state.group);
   emphasise(view, state);
   updateTable(view.edges, state);
   updatePanel({ ...view, state, renew });
   legend();
-  byId("workloads-count").textContent = count(view.workloads.length);
+  byId("workloads-count").textContent = count(isPast() ? view.map.nodes.filter((node) => node.kind === "workload").length : view.workloads.length);
   byId("map-edges-count").textContent = count(view.edges.length);
   const shownAny = view.map.nodes.length > 0;
-  byId("map-empty").replaceChildren(...(shownAny || !view.loaded ? [] : [empty(
-    "No workload seen yet.",
-    "Start a container on this host, or run “netwatch agent” on another one. Workloads appear here by themselves.",
-  )]));
+  byId("map-empty").replaceChildren(...(shownAny || !view.loaded ? [] : [isPast()
+    ? empty("Nobody was seen to talk.", "Choose another time, or a longer one before it; hatched times were not observed.")
+    : empty("No workload seen yet.", "Start a container on this host, or run “netwatch agent” on another one. Workloads appear here by themselves.")]));
 }
 
+let legendOf = null;
+
 function legend() {
+  const classes = view.difference ? DIFFERENCES : CLASSES;
+  if (legendOf !== classes) {
+    legendOf = classes;
+    byId("legend").replaceChildren(...classes.map((each) => el("button", { type: "button", "data-class": each.name, "aria-pressed": "false", title: each.detail, onclick: () => toggleTerm(`is:${each.name}`) },
+      el("i", { class: `key ${each.name}`, "aria-hidden": "true" }), each.title, " ", el("span", { class: "count" }, "0"))));
+  }
   const counts = {};
   for (const edge of view.edges) counts[classOf(edge)] = (counts[classOf(edge)] ?? 0) + 1;
   for (const button of byId("legend").querySelectorAll("button")) {
@@ -53,6 +66,20 @@ let running = false;
 let again = false;
 let last = 0;
 
+let shownTimes = null; // the past does not change: it is fetched once
+
+/** Map and edges of the time that is looked at, and what differs if two are compared. */
+async function fetchTalk() {
+  const when = isPast() ? { at: state.at, window: state.window } : {};
+  const [map, edges, compared] = await Promise.all([
+    get("map", when), get("edges", { ...when, limit: ROWS }),
+    state.before ? get("edges/compare", { before: state.before, after: state.at, window: state.window }) : null,
+  ]);
+  const talk = compared ? withDifference(edges.edges, map, compared) : { map, edges: edges.edges };
+  const difference = compared && { new: compared.new.length, gone: compared.gone.length, changed: compared.changed.length, omitted: compared.omitted };
+  return { ...talk, difference, gaps: (compared ?? map).gaps, more: edges.next !== null };
+}
+
 /** Fetch everything shown; calls that come meanwhile become one more fetch. */
 async function refresh() {
   if (running) {
@@ -63,15 +90,25 @@ async function refresh() {
   await new Promise((done) => setTimeout(done, Math.max(0, last + PAUSE - Date.now())));
   last = Date.now();
   try {
-    const [map, edges, workloads, hosts, alerts] = await Promise.all([
-      get("map"), get("edges", { limit: ROWS }), get("workloads", { limit: ROWS }), get("hosts"), get("alerts", { limit: 200 }),
+    const asked = TIMES.map((name) => state[name]).join();
+    const [talk, workloads, hosts, alerts] = await Promise.all([
+      isPast() && asked === shownTimes ? null : fetchTalk(), get("workloads", { limit: ROWS }), get("hosts"), get("alerts", { limit: 200 }),
     ]);
-    Object.assign(view, { map, edges: edges.edges, workloads: workloads.workloads, hosts: hosts.hosts, alerts: alerts.alerts, loaded: true });
+    if (asked !== TIMES.map((name) => state[name]).join()) { // another time was chosen meanwhile
+      again = true;
+      return;
+    }
+    const moved = shownTimes !== null && asked !== shownTimes;
+    shownTimes = asked;
+    Object.assign(view, talk, { workloads: workloads.workloads, hosts: hosts.hosts, alerts: alerts.alerts, loaded: true });
     updateAlerts(view.alerts, view.map);
     hostStrip(view.hosts);
-    lossBanner(map, { more: edges.next !== null });
+    lossBanner({ ...view.map, losses: hosts.losses }, { more: view.more });
     byId("failure").hidden = true;
+    byId("read-only").hidden = !readOnly;
+    byId("read-only").textContent = `Read-only: nothing new can be kept. ${shown(readOnly, 300)} Reports wait at their agents and come in when there is room.`;
     render({ renew: true });
+    if (moved) fit();
     document.body.dataset.ready = "true";
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
@@ -89,7 +126,7 @@ async function refresh() {
 function onlive(live) {
   const fresh = byId("live").dataset.live !== String(live);
   byId("live").dataset.live = String(live);
-  byId("live-text").textContent = live ? "Live" : "Not live";
+  byId("live-text").textContent = live ? "Connected" : "Not connected";
   byId("stale").hidden = live;
   if (live && fresh) refresh();
 }
@@ -104,6 +141,10 @@ const KEYS = {
   g: () => setState({ group: GROUPS[(GROUPS.indexOf(state.group) + 1) % GROUPS.length] }),
   f: fit,
   l: layOut,
+  "[": () => stepBy(-1),
+  "]": () => stepBy(1),
+  n: () => setState({ at: "", before: "" }),
+  c: () => byId("compare").click(),
   t: () => (byId("edges-body").querySelector("tr") ?? byId("edges-head").querySelector("button")).focus(),
 };
 
@@ -127,8 +168,7 @@ function start() {
   createTable({ onselect: setState });
   createPanel({ onselect: setState });
   createAlerts({ onselect: setState, onchange: refresh });
-  byId("legend").append(...CLASSES.map((each) => el("button", { type: "button", "data-class": each.name, "aria-pressed": "false", title: each.detail, onclick: () => toggleTerm(`is:${each.name}`) },
-    el("i", { class: `key ${each.name}`, "aria-hidden": "true" }), each.title, " ", el("span", { class: "count" }, "0"))));
+  createTime();
   byId("search").value = state.q;
   byId("search").addEventListener("input", (event) => setState({ q: event.target.value }));
   byId("group").value = state.group;
@@ -147,9 +187,14 @@ function start() {
   onState((changed) => {
     if (changed.includes("q") && byId("search").value !== state.q) byId("search").value = state.q;
     byId("group").value = state.group;
+    updateTime();
+    if (changed.includes("span")) updateObserved();
+    if (TIMES.some((name) => changed.includes(name))) refresh();
     render();
   });
   refresh();
+  updateObserved();
+  setInterval(updateObserved, SCALE);
   follow({ onchange: refresh, onlive });
 }
 

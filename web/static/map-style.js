@@ -5,6 +5,9 @@ const NAMES = [
   "staged", "plaintext", "unknown",
 ];
 
+// Of what differs between two times.
+const COLOURS = { new: "allowed", gone: "denied", changed: "staged", same: "unknown" };
+
 export function palette() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
@@ -14,10 +17,10 @@ const FONT = 'Inter, "Segoe UI", "Helvetica Neue", "DejaVu Sans", Arial, sans-se
 
 export function mapStyle() {
   const p = palette();
-  const line = (name, width, style) => ({
-    selector: `edge.${name}`,
-    style: { "line-color": p[name], "target-arrow-color": p[name], color: p[name], width, "line-style": style },
-  });
+  const line = (name, width, style) => {
+    const colour = p[COLOURS[name] ?? name];
+    return { selector: `edge.${name}`, style: { "line-color": colour, "target-arrow-color": colour, color: colour, width, "line-style": style } };
+  };
   return [
     {
       selector: "node.peer",
@@ -58,6 +61,12 @@ export function mapStyle() {
     line("plaintext", 2.2, "dotted"),
     { ...line("staged", 2.2, "dashed") },
     line("denied", 3.6, "solid"),
+    line("new", 3.2, "solid"),
+    line("gone", 2.4, "dashed"),
+    line("changed", 3.2, "dotted"),
+    line("same", 1.3, "solid"),
+    { selector: "edge.same", style: { opacity: 0.5 } },
+    { selector: "edge.gone", style: { "line-dash-pattern": [4, 5], "target-arrow-shape": "tee" } },
     { selector: "edge.denied", style: { "target-arrow-shape": "tee", "arrow-scale": 1.1 } },
     { selector: "edge.staged", style: { "line-dash-pattern": [9, 5] } },
     { selector: ".dim", style: { opacity: 0.2 } },

@@ -139,12 +139,13 @@ function keptPositions() {
   }
 }
 
-function keepPositions() {
-  const positions = {};
+/** Keeps where nodes are; by default also of those that are not there at this time. */
+function keepPositions(positions = keptPositions()) {
   cy.nodes(".peer").slice(0, KEPT).forEach((node) => {
     const { x, y } = node.position();
     positions[node.id()] = [Math.round(x), Math.round(y)];
   });
+  for (const id of Object.keys(positions).slice(0, -KEPT)) delete positions[id];
   try {
     localStorage.setItem(storeKey(), JSON.stringify(positions));
   } catch {
@@ -170,14 +171,18 @@ function place() {
 export function layOut() {
   if (cy.nodes(".peer").empty()) return;
   layOutAll(cy);
-  keepPositions();
+  keepPositions({});
   fit();
 }
 
 function placeNew(fresh) {
+  const kept = keptPositions();
   for (const element of fresh) {
     if (element.group === "nodes" && !element.classes.startsWith("box")) {
-      placeNearNeighbours(cy.getElementById(element.data.id));
+      const node = cy.getElementById(element.data.id);
+      const spot = kept[element.data.id];
+      if (Array.isArray(spot)) node.position({ x: spot[0], y: spot[1] });
+      else placeNearNeighbours(node);
     }
   }
   keepPositions();

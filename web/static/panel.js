@@ -2,8 +2,10 @@
 
 import { ApiError, get } from "./api.js";
 import { CLASSES, classOf, encryptionText, protectionText, undocumented, verdictText } from "./edges.js";
+import { DIFFERENCES } from "./difference.js";
 import { ago, bytes, clock, count, portName } from "./format.js";
 import { byId, el, empty, shown } from "./dom.js";
+import { state } from "./state.js";
 
 const FLOWS = 50; // newest flows of an edge that the panel lists
 
@@ -24,7 +26,7 @@ const peerLink = (peer) => el(
 );
 
 /** Show what is selected, or nothing; `renew` fetches an edge's flows again. */
-export function updatePanel({ map, edges, workloads, state, renew }) {
+export function updatePanel({ map, edges, workloads, renew }) {
   const edge = edges.find((each) => each.id === state.edge);
   const node = map.nodes.find((each) => each.id === state.workload);
   byId("panel").hidden = !edge && !node;
@@ -36,10 +38,12 @@ export function updatePanel({ map, edges, workloads, state, renew }) {
 function showEdge(edge, renew) {
   byId("panel-kind").textContent = "Edge";
   byId("panel-title").replaceChildren(peerLink(edge.source), " → ", peerLink(edge.destination));
-  const name = classOf(edge);
+  const name = classOf({ ...edge, difference: null });
   const { title, detail } = CLASSES.find((each) => each.name === name);
+  const differs = edge.difference && DIFFERENCES.find((each) => each.name === edge.difference);
   const documented = edge.documented ? `documented by ${edge.documented}` : undocumented(edge) ? "nobody documented it" : "not a workload's port";
   byId("panel-facts").replaceChildren(
+    ...(differs ? fact("Change", el("span", { class: `status ${differs.name}` }, differs.title), ` ${edge.change || differs.detail}`) : []),
     ...fact("State", el("span", { class: `status ${name}` }, title), ` ${detail}`),
     ...fact("Port", el("span", { class: "mono" }, edge.port === null ? edge.protocol : `${edge.port}/${edge.protocol}`), ` ${documented}`,
       edge.original_port && edge.original_port !== edge.port ? `, called as ${edge.original_port}` : ""),
@@ -49,8 +53,9 @@ function showEdge(edge, renew) {
     ...fact("Seen", `${count(edge.connections)} connections, ${bytes(edge.bytes)}; first ${clock(edge.first_seen)}, last ${ago(edge.last_seen)}`),
   );
   const list = byId("panel-list");
-  if (list.dataset.of !== edge.id) {
-    list.dataset.of = edge.id;
+  const of = `${edge.id} ${state.at} ${state.before} ${state.window}`;
+  if (list.dataset.of !== of) {
+    list.dataset.of = of;
     list.replaceChildren(el("p", { class: "loading", role: "status" }, "Loading flows…"));
   } else if (!renew) {
     return;
@@ -58,19 +63,26 @@ function showEdge(edge, renew) {
   loadFlows(edge, list, { byHand: !renew });
 }
 
+/** Which flows: all, or those of the time that is looked at; what is gone talked earlier. */
+function timeOf(edge) {
+  const end = Date.parse(edge.difference === "gone" ? state.before : state.at);
+  if (Number.isNaN(end)) return {};
+  return { since: new Date(end - Number(state.window) * 1000).toISOString(), until: new Date(end + 1).toISOString() };
+}
+
 async function loadFlows(edge, list, { byHand = true } = {}) {
   asked += 1;
   const mine = asked;
   let content;
   try {
-    const answer = await get("flows", { edge: edge.id, limit: FLOWS }, { byHand });
+    const answer = await get("flows", { edge: edge.id, limit: FLOWS, ...timeOf(edge) }, { byHand });
     content = flowsTable(answer.flows, answer.next);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     content = [el("div", { class: "error", role: "alert" }, error.message, el("p", {}, error.hint ?? ""),
       el("button", { type: "button", onclick: () => loadFlows(edge, list) }, "Try again"))];
   }
-  if (mine === asked && list.dataset.of === edge.id) list.replaceChildren(...content);
+  if (mine === asked && list.dataset.of.startsWith(`${edge.id} `)) list.replaceChildren(...content);
 }
 
 function flowsTable(flows, next) {
@@ -131,11 +143,17 @@ function labels(workload) {
   return [el("h3", {}, "Labels"), el("ul", { class: "labels" }, names.slice(0, 40).map((name) => el("li", { title: `source: ${workload.label_sources[name]}` }, shown(`${name}=${workload.labels[name]}`, 80))))];
 }
 
+function statusOf(edge) {
+  const name = classOf(edge);
+  const { title } = [...CLASSES, ...DIFFERENCES].find((each) => each.name === name);
+  return el("span", { class: `status ${name}` }, shown(name === "allowed" ? encryptionText(edge.encryption) : title.toLowerCase(), 40));
+}
+
 function peers(title, edges, end) {
   const head = el("h3", {}, `${title} `, el("span", { class: "count" }, String(edges.length)));
   if (!edges.length) return [head, el("p", { class: "none" }, "nobody seen")];
   return [head, el("ul", { class: "peers" }, edges.map((edge) => el("li", {},
     el("button", { type: "button", class: "link", onclick: () => choose({ edge: edge.id, workload: "" }) },
       shown(edge[end].kind === "workload" ? `${edge[end].namespace}/${edge[end].name}` : edge[end].name, 48), " ", el("span", { class: "mono" }, portName(edge))),
-    el("span", { class: `status ${classOf(edge)}` }, shown(classOf(edge) === "allowed" ? encryptionText(edge.encryption) : CLASSES.find((each) => each.name === classOf(edge)).title.toLowerCase(), 40)))))];
+    statusOf(edge))))];
 }

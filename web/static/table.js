@@ -1,6 +1,7 @@
 // The map's twin: the same edges as a table, sortable, for keyboards and screen readers.
 
 import { CLASSES, classOf, encryptionText, matches, undocumented, verdictText } from "./edges.js";
+import { DIFFERENCES } from "./difference.js";
 import { ago, bytes, count, portName } from "./format.js";
 import { byId, el, empty, shown } from "./dom.js";
 
@@ -14,11 +15,16 @@ const COLUMNS = [
   { name: "port", title: "Port", sort: (e) => e.port ?? -1, cell: portCell },
   { name: "application", title: "App", sort: (e) => e.applications.join(), cell: (e) => shown(e.applications.join(", ") || "–", 40) },
   { name: "encryption", title: "Encryption", sort: (e) => encryptionText(e.encryption), cell: encryptionCell },
-  { name: "verdict", title: "Verdict", sort: (e) => ORDER.indexOf(classOf(e)), cell: verdictCell },
+  { name: "verdict", title: "Verdict", sort: (e) => ORDER.indexOf(classOf({ ...e, difference: null })), cell: verdictCell },
   { name: "connections", title: "Conns", sort: (e) => e.connections, cell: (e) => count(e.connections), number: true },
   { name: "bytes", title: "Bytes", sort: (e) => e.bytes, cell: (e) => bytes(e.bytes), number: true },
   { name: "seen", title: "Seen", sort: (e) => e.last_seen, cell: (e) => el("time", { datetime: e.last_seen, title: e.last_seen }, ago(e.last_seen).replace(" ago", "")), number: true },
 ];
+
+// Stands before the others while two times are compared.
+const DIFFERENCE = { name: "difference", title: "Change", sort: (e) => CHANGES.indexOf(e.difference), cell: changeCell };
+const CHANGES = DIFFERENCES.map((each) => each.name);
+const columnsOf = (edges) => (edges.some((edge) => edge.difference) ? [DIFFERENCE, ...COLUMNS] : COLUMNS);
 
 const sorting = { column: COLUMNS[5], down: false };
 let latest = { edges: [], state: {} };
@@ -43,19 +49,32 @@ function encryptionCell(edge) {
 }
 
 function verdictCell(edge) {
-  const name = classOf(edge);
+  const name = classOf({ ...edge, difference: null });
   const text = name === "staged" ? "would be denied" : verdictText(edge.verdict);
   return el("span", { class: `status ${name === "denied" || name === "staged" ? name : "calm"}`, title: TITLES[name] }, text);
 }
 
+function changeCell(edge) {
+  const { title, name } = DIFFERENCES.find((each) => each.name === edge.difference);
+  return [el("span", { class: `status ${name}` }, title), edge.change ? el("span", { class: "where" }, ` ${shown(edge.change, 80)}`) : null];
+}
+
 export function createTable({ onselect }) {
   choose = onselect;
+  head(COLUMNS);
+  byId("edges-body").addEventListener("keydown", moveFocus);
+}
+
+/** The heads of these columns, sorted by the first of them where it was not there before. */
+function head(columns) {
   const row = byId("edges-head");
-  for (const column of COLUMNS) {
+  if (row.children.length === columns.length) return;
+  if (row.children.length) Object.assign(sorting, { column: columns[0] === DIFFERENCE ? DIFFERENCE : COLUMNS[5], down: false });
+  row.replaceChildren();
+  for (const column of columns) {
     const button = el("button", { type: "button", onclick: () => sortBy(column) }, column.title);
     row.append(el("th", { scope: "col", "data-column": column.name, class: column.number ? "number" : null }, button));
   }
-  byId("edges-body").addEventListener("keydown", moveFocus);
 }
 
 function sortBy(column) {
@@ -82,7 +101,7 @@ function compare(a, b) {
   return (sorting.down ? -order : order) || a.id.localeCompare(b.id);
 }
 
-function rowOf(edge, chosen) {
+function rowOf(edge, { chosen, columns }) {
   const label = `${peerText(edge.source)} to ${peerText(edge.destination)}, port ${portName(edge)}`;
   return el(
     "tr",
@@ -90,23 +109,25 @@ function rowOf(edge, chosen) {
       tabindex: 0, "data-edge": edge.id, "aria-label": shown(label, 200), "aria-selected": chosen ? "true" : "false",
       onclick: () => choose({ edge: edge.id, workload: "" }),
     },
-    COLUMNS.map((column) => el("td", { class: column.number ? "number" : null }, column.cell(edge))),
+    columns.map((column) => el("td", { class: column.number ? "number" : null }, column.cell(edge))),
   );
 }
 
 /** Show the edges that the search and the selection leave, in the order chosen. */
 export function updateTable(edges, state) {
   latest = { edges, state };
+  const columns = columnsOf(edges);
+  head(columns);
   const touches = (edge) => !state.workload || [edge.source.id, edge.destination.id].includes(state.workload);
   const rows = edges.filter((edge) => matches(edge, state.q) && touches(edge)).sort(compare);
-  for (const head of byId("edges-head").children) {
-    const sorted = head.dataset.column === sorting.column.name;
-    if (sorted) head.setAttribute("aria-sort", sorting.down ? "descending" : "ascending");
-    else head.removeAttribute("aria-sort");
+  for (const cell of byId("edges-head").children) {
+    const sorted = cell.dataset.column === sorting.column.name;
+    if (sorted) cell.setAttribute("aria-sort", sorting.down ? "descending" : "ascending");
+    else cell.removeAttribute("aria-sort");
   }
   const focused = document.activeElement?.closest?.("#edges-body tr")?.dataset.edge;
   const body = byId("edges-body");
-  body.replaceChildren(...rows.map((edge) => rowOf(edge, edge.id === state.edge)));
+  body.replaceChildren(...rows.map((edge) => rowOf(edge, { chosen: edge.id === state.edge, columns })));
   if (focused) body.querySelector(`tr[data-edge="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   if (state.edge !== scrolledTo) {
     scrolledTo = state.edge;
@@ -115,5 +136,6 @@ export function updateTable(edges, state) {
   byId("edges-count").textContent = rows.length === edges.length ? `${edges.length}` : `${rows.length} of ${edges.length}`;
   byId("edges-empty").replaceChildren(...(rows.length ? [] : [edges.length
     ? empty("Nothing matches.", "Press Esc to clear the search and the selection.")
+    : state.at ? empty("No conversation was seen.", "Nobody talked in this time, or nobody watched.")
     : empty("No conversation seen yet.", "Edges appear within seconds of the first packet between two workloads.")]));
 }

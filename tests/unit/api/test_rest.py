@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from netwatch.api.answers import page
-from netwatch.model.errors import UsageError
+from netwatch.model.errors import NetwatchError, UsageError
 from tests.fakes import FakeController
 
 
@@ -182,6 +182,27 @@ def test_what_breaks_inside_is_not_told(
     assert answer.json["error"]["code"] == "internal"
     assert "None" not in answer.text and "Traceback" not in answer.text
     assert program.get("/readyz").status_code == 503
+
+
+def test_read_only_is_said_with_every_answer_until_it_is_over(
+    controller: FakeController, program: FlaskClient
+) -> None:
+    """What is there is answered on; whoever watches readiness hears why nothing new is kept."""
+    wrote = controller.health.of("history")
+    wrote(NetwatchError("the disk is full\r\nX: 1 é", "make room", code="history-failed"))
+    answers = [program.get(f"/api/v1/{path}") for path in ("map", "edges", "hosts", "nothing")]
+    ready = program.get("/readyz")
+
+    assert {a.headers["Netwatch-Read-Only"] for a in answers} == {
+        "the disk is full??X: 1 ?; make room"
+    }
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404]
+    assert ready.status_code == 503
+    assert ready.json is not None
+    assert (ready.json["read_only"], ready.json["error"]["code"]) == (True, "history-failed")
+    wrote(None)
+    assert "Netwatch-Read-Only" not in program.get("/api/v1/map").headers
+    assert program.get("/readyz").json == {"ok": True, "read_only": False}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from netwatch.api.app import create_app
 from netwatch.controller.service import Controller
 from netwatch.model.flow import Encryption
+from netwatch.model.report import Capture
 from netwatch.model.times import SECOND, rfc3339
 from tests.fakes import FakeController
 from tests.unit.controller.samples import PLAIN, START, WEB, Clock, controller, flow, report
@@ -61,7 +62,7 @@ def test_two_times_are_compared(asked: FlaskClient) -> None:
     assert [(c["after"]["port"], c["what"][0]) for c in answer["changed"]] == [
         (5432, "encryption")
     ]
-    assert set(answer) == {"ok", "new", "gone", "changed", "omitted", "losses"}
+    assert set(answer) == {"ok", "new", "gone", "changed", "omitted", "gaps", "losses"}
     assert asked.get(f"/api/v1/edges/compare?before={EARLY}").status_code == 400
 
 
@@ -137,3 +138,43 @@ def test_a_scrape_asks_for_no_history(program: FlaskClient, controller: FakeCont
     controller.edges = edges  # type: ignore[method-assign,assignment]
     text = program.get("/metrics").text
     assert 'netwatch_edges{encryption="plaintext"}' in text
+
+
+def test_what_was_not_observed_is_told_with_the_map_of_that_time(real: Controller) -> None:
+    """Host a has a gap of ten minutes yesterday, and the map of that hour says so."""
+    client = create_app(real, clock=lambda: START).test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {real.person_token()}"
+    minute = 60 * SECOND
+    for boot, begin, end in (
+        ("p", START - DAY, START - DAY + minute),
+        ("q", START - DAY + 11 * minute, START),
+    ):
+        real.ingest(report("a", boot=boot, started=begin, now=end, capture=Capture("tcx")))
+    late = rfc3339(START - DAY + 30 * minute)
+
+    gap = {
+        "host": "a",
+        "since": rfc3339(START - DAY + minute),
+        "until": rfc3339(START - DAY + 11 * minute),
+    }
+    assert client.get(f"/api/v1/map?at={late}").json["gaps"] == [gap]
+    assert client.get("/api/v1/map").json["gaps"] == []
+    compared = client.get(f"/api/v1/edges/compare?before={late}&after={LATE}").json
+    assert compared["gaps"] == [gap]
+    observed = client.get(f"/api/v1/observed?since={EARLY}&until={LATE}&slots=24").json
+    assert observed["first"] == EARLY
+    assert [slot["observed"] for slot in observed["slots"]] == [0] + [1] * 23
+    assert client.get("/api/v1/observed").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "map?at=0001-01-01T00:00:00Z",
+        "map?at=9999-12-31T23:59:59Z&window=31536000",
+        "observed?since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59Z&slots=2000",
+        "edges/compare?before=0001-01-01T00:00:00Z&after=9999-12-31T23:59:59Z",
+    ],
+)
+def test_no_time_is_too_far_away(asked: FlaskClient, path: str) -> None:
+    assert asked.get(f"/api/v1/{path}").status_code == 200

@@ -88,6 +88,24 @@ def test_a_masqueraded_client_is_not_a_second_edge() -> None:
 
 
 @pytest.mark.parametrize(
+    ("through", "expected"),
+    [
+        pytest.param(8080, 4, id="a workload came through the door: the rest may be docker-proxy"),
+        pytest.param(None, 9, id="nobody did: all of it is the host's"),
+    ],
+)
+def test_a_host_that_calls_its_own_workload_is_told_apart_where_its_rules_translate(
+    through: int | None, expected: int
+) -> None:
+    """Four calls of host b were translated by its rules, five went to db as they were."""
+    call = replace(CLIENT, source="b/shop/api", original_port=through)
+    own = replace(CLIENT, source="host:b", original_port=8080, connections=4)
+    rest = replace(SERVER, source="host:b", connections=5)
+    found = {e.source.id: e.connections for e in edges_of((call, own, rest), KNOWN)}
+    assert found == {"b/shop/api": 3, "host:b": expected}
+
+
+@pytest.mark.parametrize(
     ("client", "server", "link", "protection"),
     [
         pytest.param(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from netwatch.controller.fleet import Fleet, peer_of
 from netwatch.model.edge import Peer
 from netwatch.model.flow import Endpoint, Flow
+from netwatch.model.report import Capture
+from netwatch.model.times import SECOND
 from netwatch.model.workload import PublishedPort, Workload
 from tests.unit.controller.samples import DB, START, WEB, report
 
@@ -96,3 +99,49 @@ def test_what_becomes_known_later_is_renamed_once() -> None:
 )
 def test_an_id_leads_back_to_its_peer(peer: Peer) -> None:
     assert peer_of(peer.id, {WEB.identity: WEB}) == peer
+
+
+HOUR = 3_600 * SECOND
+
+
+def test_an_agent_whose_clock_was_set_back_is_followed_on() -> None:
+    """Its later reports say earlier times, and are what there is; a retry of an old one is not."""
+    fleet = Fleet()
+    fleet.learn(report("a", sequence=1, now=START), START)
+    second = report("a", sequence=2, now=START - HOUR, capture=Capture("tcx"))
+    fleet.learn(second, START + SECOND)
+    assert fleet.hosts["a"].capture.method == "tcx"
+    assert fleet.hosts["a"].interval >= 0
+    fleet.learn(report("a", sequence=1, now=START), START + 2 * SECOND)
+    assert fleet.hosts["a"].capture.method == "tcx"
+    fleet.learn(replace(second, boot="new", sequence=0, workloads=()), START + 3 * SECOND)
+    fleet.learn(replace(second, sequence=3), START + 4 * SECOND)
+    assert fleet.present["a"] == ()
+
+
+@pytest.mark.parametrize(
+    ("ends", "heard", "skewed"),
+    [
+        pytest.param(range(10), range(10), False, id="right"),
+        pytest.param(range(3600, 3610), range(10), True, id="an hour ahead"),
+        pytest.param(range(-40, -30), range(10), True, id="behind"),
+        pytest.param(range(-40, -30), [n / 100 for n in range(10)], False, id="a spool"),
+        pytest.param([0, 1, 2, 3, 3604, 3605], range(6), False, id="not yet for long"),
+    ],
+)
+def test_a_clock_is_wrong_if_it_is_so_report_after_report(
+    ends: Sequence[int], heard: Sequence[float], skewed: bool
+) -> None:
+    fleet = Fleet()
+    for sequence, (end, now) in enumerate(zip(ends, heard, strict=True)):
+        told = report("a", sequence=sequence, now=START + end * SECOND)
+        fleet.learn(told, START + int(now * SECOND))
+    assert fleet.hosts["a"].skewed is skewed
+
+
+def test_nobody_was_heard_in_the_future() -> None:
+    """The controller's own clock was set back: who dies now is silent in a minute, not an hour."""
+    fleet = Fleet()
+    fleet.learn(report("a"), START)
+    fleet.heard_by(START - HOUR)
+    assert fleet.hosts["a"].last_report == START - HOUR

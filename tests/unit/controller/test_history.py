@@ -12,15 +12,15 @@ import duckdb
 import pytest
 
 from netwatch.controller.columns import Named
-from netwatch.controller.history import FIVE_MINUTES_KEPT, History
+from netwatch.controller.history import History
 from netwatch.controller.ledger import WINDOW
 from netwatch.controller.records import FlowQuery
 from netwatch.controller.statements import FIVE_MINUTES, HOUR
+from netwatch.controller.upkeep import FIVE_MINUTES_KEPT
 from netwatch.model.flow import Encryption, Flow, Process
 from netwatch.model.link import Link
 from netwatch.model.report import Report
 from netwatch.model.times import SECOND
-from tests.many_flows import DAY, END, fill
 from tests.unit.controller.samples import PLAIN, START, TLS, flow
 
 UNKNOWN = Encryption()
@@ -259,26 +259,6 @@ def test_a_file_of_an_older_version_gets_the_new_columns(tmp_path: Path) -> None
     assert (half.connections, half.link) == (3, "proven wireguard")
     assert [f.link for f in opened.flows(FlowQuery())[0]].count(None) == 2
     opened.close()
-
-
-def test_the_oldest_goes_first_when_room_is_short_and_is_counted(tmp_path: Path) -> None:
-    """Single flows go, their sums stay; of what is left none is older than what went."""
-    rows, limit = 400_000, 13_000_000
-    fill(tmp_path / "history.db", rows, every=DAY)
-    size = (tmp_path / "history.db").stat().st_size
-    history = History(tmp_path / "history.db")
-    before = len(history.edges(None, None))
-    dropped = history.shrink(limit)
-    assert rows / 10 < dropped < rows
-    lost = history.losses()
-    assert {reason for by in lost.values() for reason in by} == {"flows dropped for room"}
-    assert sum(by["flows dropped for room"] for by in lost.values()) == dropped
-    assert len(history.edges(None, None)) == before
-    oldest = min(f.first_seen for f in history.alike(None, None)[0])
-    assert oldest > END - DAY + DAY * dropped / rows - 60 * SECOND
-    put(history, 1, *(flow(sport=n) for n in range(20_000)))
-    history.close()
-    assert (tmp_path / "history.db").stat().st_size < size * 1.1, "what came free is filled"
 
 
 def test_what_is_not_summed_yet_is_not_dropped(history: History) -> None:

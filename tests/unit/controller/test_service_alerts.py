@@ -191,3 +191,22 @@ def test_the_body_is_json_that_names_the_alert(
     body = json.loads(post.sent[0].body)
     assert set(body) == {"type", "timestamp", "data"}
     assert {"id", "detector", "severity", "evidence", "state", "opened"} <= set(body["data"])
+
+
+@pytest.mark.parametrize("jump_s", [pytest.param(3_600, id="on"), pytest.param(-3_600, id="back")])
+def test_a_clock_that_is_set_makes_nobody_silent_and_stops_no_detector(
+    fleet: Controller, clock: Clock, post: Post, jump_s: int
+) -> None:
+    """By an hour: no false alert in between, and who does end later is missed in time (F8)."""
+    fleet.add_receiver("http://198.51.100.9/hook", allow_private=True)
+    for n in range(1, 4):
+        clock.now += SECOND
+        fleet.ingest(report("a", sequence=n, now=clock.now))
+        look(fleet, clock)
+    clock.now += jump_s * SECOND
+    look(fleet, clock)
+    for _ in range(3):
+        look(fleet, clock, after_s=20)
+        assert told(post) == []
+    look(fleet, clock, after_s=20)
+    assert told(post) == [("alert.opened", "host:a")]

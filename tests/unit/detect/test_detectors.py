@@ -9,10 +9,12 @@ import pytest
 
 from netwatch.detect import DETECTORS, FleetState
 from netwatch.detect.denied import BURST, denied_burst
+from netwatch.detect.forged import forged_sender
 from netwatch.detect.obligation import obligation_violated
 from netwatch.detect.plaintext import plaintext_across_hosts
 from netwatch.detect.ports import undocumented_port
 from netwatch.detect.silence import silent_agent
+from netwatch.detect.skew import clock_skew
 from netwatch.model.denial import Denial
 from netwatch.model.edge import Edge, Peer
 from netwatch.model.host import HostState
@@ -54,6 +56,7 @@ DENIAL = Denial(
     first=NOW - SECOND,
     last=NOW,
 )
+FORGED = replace(DENIAL, kind="spoofed", source=DB_PEER.id, claimed="198.18.0.7", document=None)
 HOST = HostState("a", enrolled=NOW, first_report=NOW, last_report=NOW, interval=SECOND)
 
 
@@ -192,6 +195,24 @@ def test_denied_burst(denials: list[dict[str, Any]], found: bool) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("denials", "found"),
+    [
+        pytest.param([{}], True, id="one frame"),
+        pytest.param([{"claimed": "198.18.0.9"}, {"claimed": "198.18.0.8"}], True, id="as many"),
+        pytest.param([{"source": "external:"}], False, id="nobody's port"),
+        pytest.param([{"kind": "unknown"}], False, id="unknown, as whoever starts"),
+    ],
+)
+def test_forged_sender(denials: list[dict[str, Any]], found: bool) -> None:
+    """One finding per workload that sent them, whatever they claim."""
+    seen = state(denials=tuple(replace(FORGED, **changes) for changes in denials))
+    findings = list(forged_sender(seen, NOW))
+    assert [finding.subject for finding in findings] == [DB_PEER.id] * found
+    for finding in findings:
+        assert finding.evidence[0]["claimed"] in finding.title
+
+
 def test_how_long_is_an_argument() -> None:
     seen = state(hosts=(HOST,), listening_since=NOW)
     assert list(silent_agent(seen, NOW + 20 * SECOND, after=5 * SECOND))
@@ -201,10 +222,25 @@ def test_how_long_is_an_argument() -> None:
 def test_every_finding_says_what_to_do_and_brings_its_proof() -> None:
     ends = "b/x/one", "b/x/two", "198.18.0.2"
     wrong = Disagreement("false-allow", *ends, "tcp", 80, "open", "Segment x/two")
-    host = replace(HOST, enforcement=Enforcement(unproven=(wrong,), repairs=(REPAIR,)))
-    seen = state(replace(EDGE, verdict="violated"), hosts=(host,), denials=(DENIAL,))
+    enforcement = Enforcement(unproven=(wrong,), repairs=(REPAIR,))
+    host = replace(HOST, enforcement=enforcement, skewed=True)
+    seen = state(replace(EDGE, verdict="violated"), hosts=(host,), denials=(DENIAL, FORGED))
     findings = [f for detector in DETECTORS for f in detector(seen, NOW + 3_600 * SECOND)]
     assert len(findings) == len(DETECTORS)
     assert len({(f.detector, f.subject) for f in findings}) == len(findings)
     for finding in findings:
         assert finding.advice and finding.title and finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("skew", "skewed", "title"),
+    [
+        pytest.param(40, True, "The clock of a is 40 s ahead of the controller's", id="ahead"),
+        pytest.param(-3600, True, "The clock of a is 3600 s behind the controller's", id="behind"),
+        pytest.param(-3600, False, None, id="a spool"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_told(skew: int, skewed: bool, title: str | None) -> None:
+    host = replace(HOST, clock_skew=skew * SECOND, skewed=skewed)
+    found = [each.title for each in clock_skew(state(hosts=(host,)), NOW)]
+    assert found == ([] if title is None else [title])
