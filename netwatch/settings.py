@@ -62,8 +62,12 @@ class Settings:
     """Room for the flow history; beyond it the oldest single flows go first, and are counted."""
     capture: str = "auto"
     """auto, tcx, clsact or conntrack: how packets are seen."""
+    capture_entries: int = 131_072
+    """Connections that the kernel counts at once, 260 bytes each; what gives way is counted."""
     enforce: bool = False
     """Whether an agent gives the controller's policies force; else it only observes."""
+    drain: bool = False
+    """Whether an agent leaves live sessions that a new version forbids; else it cuts them."""
     canary: float = 60.0
     """Seconds between two rounds of canaries, which prove that the kernel enforces; 0: none."""
     name_grace: float = 60.0

@@ -14,3 +14,9 @@ def text_of(packed: bytes) -> str:
     if packed.startswith(MAPPED):
         return str(ipaddress.IPv4Address(packed[12:]))
     return str(ipaddress.IPv6Address(packed))
+
+
+def packed(text: str) -> bytes:
+    """The 16 bytes of an address."""
+    address = ipaddress.ip_address(text)
+    return MAPPED + address.packed if address.version == 4 else address.packed

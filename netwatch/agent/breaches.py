@@ -7,15 +7,12 @@ Only the verdict of enforcing documents does this; those that are staged are jud
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable
 
 from netwatch.enforce import refused, sessions, sockets
 from netwatch.enforce.sockets import Talk
-from netwatch.kernel.namespaces import NamespaceMissing, inside, path_of_pid
 from netwatch.model.flow import Flow
 from netwatch.model.snapshot import Snapshot
-from netwatch.model.workload import Workload
 
 log = logging.getLogger("netwatch.agent")
 
@@ -57,13 +54,9 @@ class Breaches:
         if not self._waiting:
             return
         doomed, self._waiting = self._waiting, set()
-        by_address = {a: w for w in snapshot.workloads for a in w.addresses}
-        for talk in sorted(doomed):
-            for address in (talk.client, talk.server):
-                _destroy(talk, address, by_address)
+        sockets.end(doomed, snapshot.workloads)
         for session in sessions.live_sessions():
-            ends = (session.source, session.source_port, session.destination, session.port)
-            if (*ends, session.protocol) in doomed:
+            if session.talk in doomed:
                 sessions.cut(session)
         self._ended += len(doomed)
         for talk in sorted(doomed)[:10]:
@@ -80,11 +73,3 @@ def _talk(flow: Flow) -> Talk | None:
     if client.port is None or server.port is None:
         return None
     return Talk(client.address, client.port, server.address, server.port, flow.protocol)
-
-
-def _destroy(talk: Talk, address: str, workloads: Mapping[str, Workload]) -> None:
-    workload = workloads.get(address)
-    if workload is None or workload.pid is None or workload.host_network:
-        return
-    with suppress(NamespaceMissing):
-        inside(path_of_pid(workload.pid), lambda: sockets.destroy(talk))

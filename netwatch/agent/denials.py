@@ -123,7 +123,9 @@ class Naming:
         source, destination = (
             self._names.by_address.get(address) for address in (heard.source, heard.destination)
         )
-        document, file, line = None, None, None
+        document, file, line, claimed = None, None, None, None
+        if heard.kind == "spoofed":
+            claimed, source = heard.source, self._names.by_interface.get(heard.interface)
         if heard.kind in ("denied", "would-deny"):
             judge = self._enforced if heard.kind == "denied" else self._staged
             decision = judge.decide(
@@ -137,7 +139,7 @@ class Naming:
                 place = decision.rule.place if decision.rule else decision.policy.place
                 document, file, line = decision.policy.title, place.file, place.line
         return Denial(
-            self._id(source, heard.source),
+            f"external:{claimed}" if claimed and not source else self._id(source, heard.source),
             self._id(destination, heard.destination),
             heard.protocol,
             heard.port,
@@ -148,6 +150,7 @@ class Naming:
             heard.count,
             heard.first,
             heard.last,
+            claimed,
         )
 
     def _party(self, workload: Workload | None, address: str) -> Party:

@@ -23,7 +23,7 @@ from netwatch.enforce.kernel import AUTO, Busy
 from netwatch.model.errors import NetwatchError
 from netwatch.model.policy_version import NO_DOCUMENTS, Wanted, digest_of
 from netwatch.model.snapshot import Snapshot
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 from netwatch.policy.document import check_together, parse
 from netwatch.policy.ir import Policy
 
@@ -52,9 +52,13 @@ class _Held:
 class Handout:
     """`take` and `holds` may be called from any thread, `settle` from the agent's loop only."""
 
-    def __init__(self, folder: Path, *, enforce: bool) -> None:
-        """`folder` keeps the policies that are to stay, for the time without a controller."""
+    def __init__(self, folder: Path, *, enforce: bool, drain: bool = False) -> None:
+        """`folder` keeps the policies that are to stay, for the time without a controller.
+
+        `drain`: live sessions that a new version forbids are left to end by themselves.
+        """
         self.enforce = enforce
+        self._drain = drain
         self.problem: str | None = None
         self._file = folder / FILE
         self._held = _read(self._file)
@@ -117,7 +121,8 @@ class Handout:
     def _obey(self, held: _Held | None, snapshot: Snapshot, now: int) -> None:
         if held is None or (self._done and held.key == self._done.key):
             return
-        if self._failed and held.key == self._failed.key and now < self._again:
+        waits = not passed(self._again - AGAIN, now, AGAIN)
+        if self._failed and held.key == self._failed.key and waits:
             return
         if held.problem:
             raise NetwatchError(held.problem)
@@ -128,21 +133,23 @@ class Handout:
     def _carry_out(self, held: _Held, snapshot: Snapshot, now: int) -> None:
         applied, wanted = host.applied(), held.wanted
         there = (applied.sha256 if applied else NO_DOCUMENTS) == wanted.sha256
-        backend = applied.backend if applied else AUTO
+        backend, drain = applied.backend if applied else AUTO, self._drain
         if not held.told and confirm.pending():
             return  # the process that waits for the time takes care of it
         if wanted.confirm_s is not None:
             if not there:
                 left = max(1, math.ceil(wanted.confirm_s))
                 with self._files(wanted) as files:
-                    confirm.apply(files, snapshot, backend=backend, now=now, seconds=left)
+                    confirm.apply(
+                        files, snapshot, backend=backend, now=now, seconds=left, drain=drain
+                    )
                 log.info("version %d is in force, to be confirmed in %d s", wanted.version, left)
             return
         if there and confirm.pending():
             confirm.confirm()
         elif not there:
             with self._files(wanted) as files:
-                quarantine.enforce_only(files, snapshot, backend=backend, now=now)
+                quarantine.enforce_only(files, snapshot, backend=backend, now=now, drain=drain)
             with suppress(NetwatchError):  # what waited is replaced, and need not be undone
                 confirm.confirm()
             log.info("version %d is in force", wanted.version)

@@ -20,7 +20,7 @@ from netwatch.agent.verdicts import party_of
 from netwatch.enforce.ends import world_of
 from netwatch.model.flow import Flow
 from netwatch.model.snapshot import Snapshot
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 from netwatch.policy.evaluate import Judge
 from netwatch.policy.ir import Mode, Place, Policy, Rule
 from netwatch.policy.judgement import Direction
@@ -78,7 +78,7 @@ class Hits:
                 if hit is not None:
                     hit.count += flow.connections
                     hit.last = max(flow.last_seen, hit.last or 0)
-        if now - self._saved >= SAVE_EVERY:
+        if passed(self._saved, now, SAVE_EVERY):
             self.save(now)
 
     def save(self, now: int) -> None:

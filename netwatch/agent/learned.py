@@ -15,7 +15,7 @@ from netwatch.agent.names import Names
 from netwatch.capture.sensor import Payload
 from netwatch.dissect import dns
 from netwatch.model.learned import LearnedName
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 
 PORT, UDP = 53, 17
 MAX_ASKED = 8_192  # questions that wait for their answer
@@ -45,7 +45,7 @@ class LearnedNames:
         for payload in payloads:
             if payload.protocol == UDP and PORT in (payload.low_port, payload.high_port):
                 self._take(payload, names, now)
-        if now - self._pruned >= PRUNE_EVERY:
+        if passed(self._pruned, now, PRUNE_EVERY):
             self._prune(now)
 
     def name(self, address: str, *, workload: str | None, at: int) -> str | None:

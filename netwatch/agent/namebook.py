@@ -13,7 +13,7 @@ from pathlib import Path
 
 from netwatch.enforce.named import LAPSED, MAX_KEPT, Named, keep
 from netwatch.model.learned import LearnedName
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 from netwatch.policy.ir import NamePeer
 from netwatch.policy.networks import stands_for
 
@@ -56,7 +56,7 @@ class NameBook:
 
     def write(self, now: int, *, at_once: bool = False) -> None:
         """Save what changed, if it is new or the last time is long ago."""
-        if not self._changed or not (at_once or now - self._written >= WRITE_EVERY):
+        if not self._changed or not (at_once or passed(self._written, now, WRITE_EVERY)):
             return
         for key in [key for key, entry in self._kept.items() if entry.until + LAPSED <= now]:
             self._forget(key)

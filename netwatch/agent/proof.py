@@ -24,7 +24,7 @@ from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.report import Enforcement
 from netwatch.model.snapshot import Snapshot
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 from netwatch.policy.ir import Policy
 
 log = logging.getLogger("netwatch.agent")
@@ -81,12 +81,12 @@ class Prover:
             stopped = self._stopping.wait(LOOK_S)
             now = time.time_ns()
             try:
-                if stopped or now - read >= READ_EVERY:
+                if stopped or passed(read, now, READ_EVERY):
                     read = now
                     self._read(now)
                 if stopped:
                     self._hits.save(now)
-                elif self._every and now - tried >= self._every and self._try(now):
+                elif self._every and passed(tried, now, self._every) and self._try(now):
                     tried = now
             except (NetwatchError, OSError) as error:  # the next round may do better
                 tried = now

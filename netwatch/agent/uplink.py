@@ -2,11 +2,13 @@
 
 The controller proves itself by the pinned SHA-256 of its certificate, the agent by its token; the
 token is not sent before the pin was checked. A sequence number in each report makes a retry
-harmless. The spool is bounded: when it is full the oldest report goes, and that is counted.
+harmless. The spool is bounded: when it is full the oldest report goes, and that is counted. While
+the disk takes nothing, reports wait in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -14,6 +16,7 @@ import logging
 import os
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +31,9 @@ log = logging.getLogger("netwatch.agent")
 TIMEOUT_S = 10.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+HELD_BYTES = 32 * 1024 * 1024  # of reports in memory while the disk takes none: some 10,000
+HELD = 600  # reports in memory of a controller in this process that can not keep them: ten minutes
+NO_ROOM = ("history-failed", "state-failed")  # of a controller whose disk is full
 REFUSED = (400, 401, 403, 413)  # sending the same again would be refused again
 
 
@@ -120,6 +126,7 @@ class Spool:
         for half in folder.glob("*.part"):
             half.unlink()
         self._files = {f.name: f.stat().st_size for f in sorted(folder.glob("*.report"))}
+        self._held: dict[str, bytes] = {}
         self._next = 1 + max((int(name.split(".")[0]) for name in self._files), default=0)
 
     def put(self, data: bytes) -> None:
@@ -130,16 +137,32 @@ class Spool:
                 self.dropped += 1
             name = f"{self._next:012d}.report"
             part = self._folder / f"{name}.part"
-            part.write_bytes(data)
-            os.replace(part, self._folder / name)
+            try:
+                part.write_bytes(data)
+                os.replace(part, self._folder / name)
+            except OSError as error:
+                self._hold(name, data, error)
             self._files[name] = len(data)
             self._next += 1
+
+    def _hold(self, name: str, data: bytes, error: OSError) -> None:
+        """In memory, as the disk takes nothing; beyond HELD_BYTES the oldest goes."""
+        if not self._held:
+            log.error("reports wait in memory: %s", error)
+        with contextlib.suppress(OSError):
+            (self._folder / f"{name}.part").unlink(missing_ok=True)
+        self._held[name] = data
+        while sum(map(len, self._held.values())) > HELD_BYTES and len(self._held) > 1:
+            self._remove(next(iter(self._held)))
+            self.dropped += 1
 
     def oldest(self) -> tuple[str, bytes] | None:
         """The name and bytes of the report that waits longest."""
         with self._lock:
             name = next(iter(self._files), None)
-            return None if name is None else (name, (self._folder / name).read_bytes())
+            if name is None:
+                return None
+            return name, self._held.get(name) or (self._folder / name).read_bytes()
 
     def remove(self, name: str) -> None:
         """The controller has it."""
@@ -151,7 +174,8 @@ class Spool:
         return len(self._files)
 
     def _remove(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
+        if self._held.pop(name, None) is None:
+            (self._folder / name).unlink(missing_ok=True)
         del self._files[name]
 
 
@@ -217,3 +241,34 @@ class Uplink:
             self.problem = None
         self._spool.remove(name)
         return True
+
+
+class Direct:
+    """Hands reports to a controller of this process, in order; keeps them while it has no room."""
+
+    def __init__(self, take: Callable[[Report], object]) -> None:
+        self._take = take
+        self._waiting: deque[Report] = deque()
+        self._dropped = 0
+
+    def __call__(self, report: Report) -> None:
+        """Raises NetwatchError where the controller does not want it."""
+        if len(self._waiting) >= HELD:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(report)
+        while self._waiting:
+            try:
+                self._take(self._waiting[0])
+            except NetwatchError as error:
+                if error.code in NO_ROOM:
+                    if len(self._waiting) == 1:
+                        log.error("reports wait in memory: %s", error)
+                    return
+                self._waiting.popleft()
+                raise
+            self._waiting.popleft()
+
+    def losses(self) -> tuple[tuple[str, int], ...]:
+        """Cumulative, by reason."""
+        return (("no room, reports dropped", self._dropped),)

@@ -3,11 +3,15 @@
 Called once a tick, after every change of the workloads, and when the kernel tells that somebody
 wrote rules. Where nothing is applied and nobody is quarantined it costs a look at two files. Who
 is quarantined stays so with every new address, and is released when the time is over.
+
+A container's start can not wait for a round: the source's own thread says `at_once` who came, and
+the members for him are written there. The round reads back, when no more changes come.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,23 +20,25 @@ from pathlib import Path
 
 from netwatch.agent.handout import Handout
 from netwatch.agent.verdicts import judge_of
-from netwatch.enforce import confirm, gate, host, named, quarantine, reboot, standing
+from netwatch.enforce import confirm, gate, host, named, quarantine, reboot, standing, upkeep
 from netwatch.enforce.alarm import Alarm, listen
 from netwatch.enforce.conditions import narrowed
 from netwatch.enforce.cordon import may_talk
 from netwatch.enforce.kernel import Busy
-from netwatch.enforce.upkeep import Kept, look
+from netwatch.enforce.ruleset import Ruleset
+from netwatch.enforce.upkeep import Kept
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.repair import Repair
 from netwatch.model.report import Enforcement
 from netwatch.model.snapshot import Quarantine, Snapshot
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 from netwatch.policy.ir import Mode, Policy
 
 log = logging.getLogger("netwatch.agent")
 
 CHECK_EVERY = 5 * SECOND  # reading all rules back costs about 20 ms
+QUIET, LATE = SECOND // 12, SECOND  # so long after a change, the last and the first, it waits
 AGAIN = (
     10 * SECOND
 )  # after a failure: a lock that is held, or a program that hangs, costs that too
@@ -57,9 +63,14 @@ class Watchman:
         self._alarm: Alarm | None = None
         self._checked = 0
         self._again = 0
+        self._writing = threading.Lock()  # what the kernel holds, and `_kept`, which says it
         self._kept: Kept | None = None
+        self._newest: Snapshot | None = None
+        self._told: Ruleset | None = None
         self._digest = ""
         self._right = 0
+        self._by: set[str] = set()
+        self._moved_at = self._since = 0  # last and first change that was not read back
         self._repairs: deque[Repair] = deque(maxlen=MAX_REPAIRS)
         self._revived = False
         self._drift: tuple[str, ...] = ()
@@ -74,11 +85,12 @@ class Watchman:
             self._handout.settle(snapshot, now)
         snapshot, changed = self._look(snapshot)
         by = self._alarm.heard() if self._alarm else ()
-        due = changed or bool(by) or now - self._checked >= CHECK_EVERY
+        due = changed or bool(by) or passed(self._checked, now, CHECK_EVERY)
         if self._applied is None and snapshot.quarantined:
             self._restore(snapshot, now)
-        elif self._applied is not None and due and now >= self._again:
-            self._keep(self._applied, snapshot, now, by=by)
+        elif self._applied is not None and due and passed(self._again - AGAIN, now, AGAIN):
+            self._by |= {*by}
+            self._keep(self._applied, snapshot, now, changed=changed)
         self._open_gate(snapshot)
         drafted = self._handout.drafted() if self._handout else None
         if changed or self._judge is None or drafted is not self._drafted:
@@ -86,6 +98,51 @@ class Watchman:
             judge = judge_of(self.documents(), snapshot, now, staged=drafted)
             self._judge = _with_quarantine(judge, snapshot)
         return self._state(snapshot, now), self._judge
+
+    def at_once(self, latest: Callable[[], Snapshot], now: int) -> None:
+        """Members for who came and who went, before anything else is done; from any thread.
+
+        `latest` is the source's. Of all that is not the source's own what the last round knew
+        holds. Whatever stands in the way is left to the next round.
+        """
+        with self._writing:
+            self._newest = latest()
+            kept, applied = self._kept, self._applied
+            if kept is None or applied is None or self._newest.problem or not applied.whole:
+                return
+            if kept.snapshot.quarantined != quarantine.lasting(self._held, now=now):
+                return
+            with suppress(NetwatchError, OSError):
+                self._stir(now)
+                self._checked = 0
+                self._follow(applied, kept, kept.snapshot, now)
+
+    def _follow(
+        self, applied: host.Applied, kept: Kept, snapshot: Snapshot, now: int
+    ) -> Kept | None:
+        """What the kernel holds once the members are as the newest snapshot wants them; None if
+        that takes more."""
+        found = upkeep.follow(
+            applied, self._updated(snapshot), now=now, last=kept, still=self._unchanged
+        )
+        self._kept = found or kept
+        return found
+
+    def _updated(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with whoever came meanwhile: nobody is taken back because a round began
+        before he came."""
+        new = self._newest
+        if new is None:
+            return snapshot
+        return replace(
+            snapshot,
+            workloads=new.workloads,
+            networks=new.networks,
+            neighbours=new.neighbours,
+            namespaces=new.namespaces,
+            addresses=new.addresses,
+            problem=new.problem,
+        )
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` when somebody writes rules; legacy tables and sets are only read again."""
@@ -143,15 +200,16 @@ class Watchman:
         differ from what was compiled last."""
         stamp = _stamp(host.folder() / "state.json")
         fresh = stamp != self._stamp
-        if stamp != self._stamp or snapshot.quarantined != self._quarantined():
-            self._kept = None  # whoever changed that has changed the rules as well
-        if stamp != self._stamp:
-            self._again = 0
-            try:
-                self._applied, self._problem = host.applied(), None
-            except NetwatchError as error:
-                self._problem = error.message
-            self._stamp = stamp
+        with self._writing:
+            if fresh or snapshot.quarantined != self._quarantined():
+                self._kept = None  # whoever changed that has changed the rules as well
+            if fresh:
+                self._again = 0
+                try:
+                    self._applied, self._problem = host.applied(), None
+                except NetwatchError as error:
+                    self._problem = error.message
+                self._stamp = stamp
         drafted = self._handout.drafted() if self._handout else None
         snapshot = narrowed(snapshot, (*self.documents(), *(drafted or ())))
         changed = fresh or snapshot != self._snapshot
@@ -167,7 +225,12 @@ class Watchman:
         return stamps == (self._stamp, self._list_stamp) or self._list_problem is not None
 
     def _keep(
-        self, applied: host.Applied, snapshot: Snapshot, now: int, *, by: tuple[str, ...]
+        self,
+        applied: host.Applied,
+        snapshot: Snapshot,
+        now: int,
+        *,
+        changed: bool,
     ) -> None:
         self._checked = now
         try:
@@ -175,27 +238,96 @@ class Watchman:
                 log.warning("the documents in /run were damaged: taken from the copy on disk")
                 self._stamp = None
                 return
-            found = look(applied, snapshot, now=now, last=self._kept, still=self._unchanged)
+            before, kept = self._kept, self._moved(applied, snapshot, now, changed=changed)
+            within = self._inside(kept, applied, now) if kept else ()
+            if within and kept == before:
+                self._repaired(within, now)
+            if kept is not None:
+                self._settle(kept, applied, now)
+            if kept is not None and self._early(now):
+                self._checked = 0
+            elif kept is None or not self._proven(kept, applied, now):
+                self._mend(applied, snapshot, now)
         except Busy:
             self._checked = 0  # at the next tick again
-            return
         except NetwatchError as error:
             if error.message != self._problem:
                 log.error("the rules could not be kept as they should be: %s", error)
             self._problem, self._again = error.message, now + AGAIN
+
+    def _early(self, now: int) -> bool:
+        """Whether more may change at once. What is heard then may have been ourselves: the kernel
+        names threads, and by the numbers of the first pid namespace."""
+        return not (passed(self._moved_at, now, QUIET) or passed(self._since, now, LATE))
+
+    def _moved(
+        self, applied: host.Applied, snapshot: Snapshot, now: int, *, changed: bool
+    ) -> Kept | None:
+        """What the kernel holds, if that took no more than members."""
+        with self._writing:
+            snapshot = self._updated(snapshot)
+            if self._kept is None or snapshot.problem or not applied.whole:
+                return None
+            if changed:
+                self._stir(now)
+            return self._follow(applied, self._kept, snapshot, now)
+
+    def _stir(self, now: int) -> None:
+        self._moved_at = now
+        self._since = self._since or now
+
+    def _inside(self, kept: Kept, applied: host.Applied, now: int) -> tuple[str, ...]:
+        with self._writing:
+            return upkeep.settle_inside(kept, applied, now=now)
+
+    def _settle(self, kept: Kept, applied: host.Applied, now: int) -> None:
+        """End the sessions that new members forbid, unless there are newer ones already."""
+        if kept.ruleset == self._told:
             return
+        escaped = upkeep.too_early(kept, applied, now=now)
+        with self._writing:
+            if self._kept is kept:
+                upkeep.settle(kept, escaped, still=self._unchanged)
+                self._note(kept)
+
+    def _proven(self, kept: Kept, applied: host.Applied, now: int) -> bool:
+        """Whether the kernel holds what we put there; no container's start waits for that.
+
+        True also where there is no telling, because more was put there meanwhile.
+        """
+        true = upkeep.holds(kept, applied.backend)
+        with self._writing:
+            if self._kept is not kept:
+                self._checked = 0  # at the next round
+                return True
+        if true:
+            self._problem, self._drift = None, ()
+            self._right, self._since, self._by = now, 0, set()
+        return true
+
+    def _mend(self, applied: host.Applied, snapshot: Snapshot, now: int) -> None:
+        """Whatever it takes, while nobody else writes."""
+        with self._writing:
+            found = upkeep.look(
+                applied, self._updated(snapshot), now=now, last=self._kept, still=self._unchanged
+            )
+            self._kept = found
         self._problem = None
         if found is None:
-            self._kept, self._checked = None, 0  # while it does not answer, each time
+            self._checked = 0  # while it does not answer, each time
             return
         self._drift = found.foreign
         if found.foreign:
-            self._repaired(found.foreign, now, by)
-        if self._kept is None or found.ruleset != self._kept.ruleset:
-            self._digest = found.ruleset.digest
-        self._kept, self._right = found, now
+            self._repaired(found.foreign, now)
+        self._note(found)
+        self._right, self._since, self._by = now, 0, set()
 
-    def _repaired(self, differences: tuple[str, ...], now: int, by: tuple[str, ...]) -> None:
+    def _note(self, kept: Kept) -> None:
+        if kept.ruleset is not self._told:
+            self._told, self._digest = kept.ruleset, kept.ruleset.digest
+
+    def _repaired(self, differences: tuple[str, ...], now: int) -> None:
+        by = tuple(sorted(self._by))
         repair = Repair(self._right or now, now, differences[:MAX_DIFFERENCES], by)
         self._repairs.append(repair)
         for sentence in repair.differences:

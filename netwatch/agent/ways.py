@@ -7,18 +7,20 @@ the tunnels, which is a few seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import numpy.typing as npt
+
+from netwatch.agent.overlays import Wire, link_over, seen_on
 from netwatch.discover.tunnels import bridge_of, with_protected
 from netwatch.graph.protection import NOTHING, link_of
 from netwatch.model.link import Link, Links
 from netwatch.model.snapshot import Network, Snapshot
-from netwatch.model.times import SECOND
+from netwatch.model.times import SECOND, passed
 
 READ_EVERY = 5 * SECOND  # a dump of WireGuard and xfrm takes about a millisecond
 MAX_PAIRS = 20_000  # of addresses asked within that time; the rest is told as unknown
 MAX_ASKED = 512  # routes asked of the kernel in that time: 20 us each, 10 ms in all
-
-VXLAN = 4789
 
 WayOut = Callable[[str, str, str | None], str | None]
 UNASKED = Link("unknown", reason="too many addresses to ask the way for each")
@@ -44,11 +46,17 @@ class Ways:
         self._bridges: dict[str, str | None] = {}
         self._known: dict[tuple[str, str, int], Link] = {}
         self._asked = 0
+        self._wire = Wire()
         self.links = Links()
+
+    def see(self, entries: npt.NDArray[Any], now: int) -> None:
+        """Learn from rows of ENTRY what the wire shows of overlays that claim to encrypt."""
+        if any(network.encrypted for network in self._snapshot.networks):
+            self._wire = seen_on(entries, self._snapshot.addresses, now)
 
     def look(self, snapshot: Snapshot, now: int) -> Snapshot:
         """Read the tunnels again if it is time; the snapshot with the pairs they protect."""
-        if now - self.links.read < READ_EVERY and snapshot is self._given:
+        if snapshot is self._given and not passed(self.links.read, now, READ_EVERY):
             return self._snapshot
         self.links = self._read(now)
         self._known.clear()
@@ -81,7 +89,7 @@ class Ways:
         links, now = self.links, self.links.read
         overlay = _overlay(self._snapshot.networks, local, remote)
         if overlay is not None:
-            return _over(overlay, links)
+            return self._over(overlay)
         if not (links.wireguard or links.policies or links.problem):
             return NOTHING
         if self._asked >= MAX_ASKED:
@@ -90,6 +98,15 @@ class Ways:
         out = self._way_out(local, remote, self._bridges.get(local))
         back = self._interface(arrived) if arrived else None
         return link_of(links, local, remote, out=out, now=now, back=back)
+
+    def _over(self, overlay: Network) -> Link:
+        networks = [n for n in self._snapshot.networks if n.driver == "overlay"]
+        if overlay.encrypted:
+            return link_over(overlay, networks, self.links, self._wire)
+        if not (self.links.wireguard or self.links.policies):
+            return NOTHING
+        why = "nobody tells between which hosts it runs"
+        return Link("unknown", "overlay", overlay.name, why)
 
 
 def _own(snapshot: Snapshot) -> frozenset[str]:
@@ -113,19 +130,3 @@ def _overlay(networks: Iterable[Network], local: str, remote: str) -> Network | 
     """The overlay that both addresses are in."""
     overlays = [network for network in networks if network.driver == "overlay"]
     return next((n for n in overlays if n.holds(local) and n.holds(remote)), None)
-
-
-def _over(network: Network, links: Links) -> Link:
-    """What is known of an overlay: its other ends are not, so its claim is never proven here."""
-    if not network.encrypted:
-        some = links.wireguard or links.policies
-        why = "nobody tells between which hosts it runs"
-        return Link("unknown", "overlay", network.name, why) if some else NOTHING
-    guarded = any(policy.destination_port == VXLAN for policy in links.policies)
-    held = any(state.encrypts for state in links.associations)
-    why = (
-        "this host has IPsec policies and states for VXLAN"
-        if guarded and held
-        else "this host has no IPsec policy and state for VXLAN: it may travel in the clear"
-    )
-    return Link("claimed", "overlay", network.name, why)

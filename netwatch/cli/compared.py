@@ -24,6 +24,8 @@ def say_compared(answer: Mapping[str, Any], *, as_json: bool) -> None:
         for what, e, change in rows
     ]
     click.echo(table(HEADINGS, cells) if cells else "no edge is new, gone or changed")
+    for gap in answer["gaps"]:
+        say(f"{gap['host']} was not observed from {gap['since']} to {gap['until']}")
     if answer["omitted"]:
         say(f"{answer['omitted']} more are not shown")
 

@@ -104,8 +104,16 @@ def plan(paths: tuple[Path, ...], backend: str, as_json: bool) -> None:
 @policies_option
 @backend_option
 @click.option("--confirm", "confirm_s", type=click.IntRange(1, 3600), help="Roll back after N s.")
+@click.option(
+    "--sessions",
+    default="cut",
+    type=click.Choice(["cut", "drain"]),
+    help="Live sessions that are now forbidden: ended at once, or left to end by themselves.",
+)
 @json_option
-def apply(paths: tuple[Path, ...], backend: str, confirm_s: int | None, as_json: bool) -> None:
+def apply(
+    paths: tuple[Path, ...], backend: str, confirm_s: int | None, sessions: str, as_json: bool
+) -> None:
     """Give the policies force; returns once they were read back from the kernel."""
     from netwatch.enforce import confirm, host
 
@@ -113,12 +121,14 @@ def apply(paths: tuple[Path, ...], backend: str, confirm_s: int | None, as_json:
         raise click.UsageError("apply needs --policies PATH; netwatch host remove takes them away")
     need_root()
     confirm.refuse_pending()
-    now = time.time_ns()
+    now, drain, there = time.time_ns(), sessions == "drain", guarded_host()
     if confirm_s is None:
-        seen = host.apply(paths, guarded_host(), backend=backend, now=now)
+        seen = host.apply(paths, there, backend=backend, now=now, drain=drain)
     else:
-        seen = confirm.apply(paths, guarded_host(), backend=backend, now=now, seconds=confirm_s)
-    answer = described(seen) | {"confirm_seconds": confirm_s}
+        seen = confirm.apply(
+            paths, there, backend=backend, now=now, seconds=confirm_s, drain=drain
+        )
+    answer = described(seen, drain=drain) | {"confirm_seconds": confirm_s}
     answer["warnings"] = list(audited("host.apply", _in_short(answer)))
     if as_json:
         print_json(answer)
@@ -259,6 +269,8 @@ def rollback(token: str, seconds: int) -> None:
     """The separate process that waits for `confirm` and undoes what it did not confirm."""
     from netwatch.enforce import confirm as confirmation
 
+    if not confirmation.pending():  # confirmed or removed before this process began
+        return
     # Whoever reads the output of apply must not wait for this process too.
     with confirmation.complaints() as file:
         os.dup2(file.fileno(), 2)
@@ -268,8 +280,9 @@ def rollback(token: str, seconds: int) -> None:
             say(f"note: {warning}")
 
 
-def described(seen: Preview) -> dict[str, Any]:
+def described(seen: Preview, *, drain: bool = False) -> dict[str, Any]:
     """A preview as JSON: edges and rules that change, and what people must know."""
+    forbidden = sorted({str(talk) for talk in seen.forbidden})
     facts = seen.ruleset.facts
     names = dict(facts.names)
     lines = (*seen.plan.before, *seen.plan.after)
@@ -288,7 +301,8 @@ def described(seen: Preview) -> dict[str, Any]:
         "changes": list(seen.plan.drift),
         "fail_closed": list(facts.fail_closed),
         "host_granular": list(facts.host_granular),
-        "sessions_cut": list(seen.cuts),
+        "sessions_cut": [] if drain else forbidden,
+        "sessions_left": forbidden if drain else [],
         "notes": list(facts.notes),
     }
 
@@ -303,6 +317,7 @@ def _in_short(answer: dict[str, Any]) -> dict[str, str | int | bool | None]:
         "edges_added": len(answer["edges"]["added"]),
         "edges_removed": len(answer["edges"]["removed"]),
         "sessions_cut": len(answer["sessions_cut"]),
+        "sessions_left": len(answer["sessions_left"]),
         "confirm_seconds": answer["confirm_seconds"],
     }
 
@@ -333,6 +348,7 @@ def tell(answer: dict[str, Any]) -> None:
         ("fail-closed network", answer["fail_closed"]),
         ("host-granular edge", answer["host_granular"]),
         ("session that is cut", answer["sessions_cut"]),
+        ("session that is left to end by itself", answer["sessions_left"]),
         ("note", answer["notes"]),
     )
     for title, lines in told:

@@ -101,7 +101,7 @@ def agent(**flags: Any) -> None:
             "netwatch controller --enrol HOST prints all three",
         )
     folder = state_folder(settings)
-    handout = Handout(folder, enforce=settings.enforce)
+    handout = Handout(folder, enforce=settings.enforce, drain=settings.drain)
     post = poster(
         settings.controller,
         pin=settings.controller_pin,

@@ -24,6 +24,7 @@ from netwatch.agent.namebook import NameBook
 from netwatch.agent.processes import Processes
 from netwatch.agent.proof import Prover
 from netwatch.agent.replies import Replies
+from netwatch.agent.uplink import Direct
 from netwatch.agent.watchman import Watchman
 from netwatch.agent.ways import Ways
 from netwatch.api.agents import MAX_REPORT, create_agents_app
@@ -72,7 +73,7 @@ class Station:
             raise
         stopping = threading.Event()
         app = create_app(
-            self.controller, clock=time.time_ns, names=names_for(bound), stopping=stopping
+            self.controller, clock=time.monotonic_ns, names=names_for(bound), stopping=stopping
         )
         self._listeners = [Listener(app, bound, stopping=stopping).start()]
         self.url = self._listeners[0].url
@@ -99,13 +100,15 @@ class Station:
 
     def agent(self, settings: Settings) -> Agent:
         """An agent of this host that reports straight into this controller."""
-        handout = Handout(state_folder(settings), enforce=settings.enforce)
+        handout = Handout(state_folder(settings), enforce=settings.enforce, drain=settings.drain)
+
+        direct = Direct(self.controller.ingest)
 
         def uplink(report: Report) -> None:
-            self.controller.ingest(report)
+            direct(report)
             handout.take(self.controller.policies.wanted(handout.holds()))
 
-        return open_agent(settings, uplink, handout)
+        return open_agent(settings, uplink, handout, direct.losses)
 
     def _open(self, doors: Doors, folder: Path) -> None:
         own = identity(folder, now=time.time_ns())
@@ -134,7 +137,7 @@ def open_agent(
 ) -> Agent:
     """An agent of this network namespace, started: it has found its workloads and attached."""
     source = find_source(settings)
-    sensor = open_sensor(method=settings.capture)
+    sensor = open_sensor(method=settings.capture, entries=settings.capture_entries)
     watchman = Watchman(handout)
     record = Record(probed.place())
     name = source.snapshot().host
@@ -156,6 +159,7 @@ def open_agent(
         prover=prover,
         closing=watchman.close,
         conditions=conditions,
+        at_once=watchman.at_once,
     )
     try:
         watchman.listen(agent.wake)

@@ -1,4 +1,4 @@
-"""Lines of the audit trail for what is done to this host by hand: rules, quarantine, off and on."""
+"""Lines of the audit trail for what is done to this host by hand: rules, quarantine, off, on."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,12 +14,14 @@ from netwatch.discover.container import (
     EngineNetwork,
     Image,
     Plug,
+    attached,
     attachments_of,
     workload_of,
 )
 from netwatch.model.workload import Interface, Workload
 
 SHARED = "container:"  # NetworkMode of a container that lives in another's network
+_NO_IMAGE = Image()
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Census:
     pids: dict[str, int] = field(default_factory=dict)
     modes: dict[str, str] = field(default_factory=dict)
     ends: dict[Plug, Interface] = field(default_factory=dict)
+    _made: dict[str, tuple[tuple[object, ...], Workload]] = field(default_factory=dict)
+    """By container: what its workload was made of last, and the workload."""
 
     def unplug(self, container: str, network: str) -> None:
         """The container left the network, and its address there may be another's at once."""
@@ -65,14 +70,15 @@ class Census:
         self.pids = {k: v for k, v in self.pids.items() if k in live}
         self.modes = {k: v for k, v in self.modes.items() if k in self.containers}
         self.ends = {k: v for k, v in self.ends.items() if k in plugs}
+        self._made = {k: v for k, v in self._made.items() if k in self.containers}
 
     def plugs(self) -> set[Plug]:
         """Where containers are plugged in now."""
         return {
             attachment.plug
-            for container in self.containers
-            for attachment in self._own(container)
-            if attachment.plug
+            for container, own in attached(self.networks.values()).items()
+            for attachment in own
+            if attachment.plug and container in self.containers
         }
 
     def unread(self, container: Container) -> list[str]:
@@ -83,22 +89,40 @@ class Census:
 
     def workloads(self, host: str) -> tuple[Workload, ...]:
         """One for each container that runs or has an address; sharers behind their owners."""
-        live = [c for c in self.containers.values() if c.state in LIVE or self._addressed(c.id)]
+        own = attached(self.networks.values())
+        live = [
+            c
+            for c in self.containers.values()
+            if c.state in LIVE or any(a.addresses for a in own.get(c.id, ()))
+        ]
         live.sort(key=lambda c: (self._mode(c).startswith(SHARED), c.names or []))
-        return tuple(self._workload(container, host) for container in live)
+        return tuple(self._workload(container, host, own) for container in live)
 
-    def _workload(self, container: Container, host: str) -> Workload:
+    def _workload(
+        self, container: Container, host: str, own: Mapping[str, tuple[Attachment, ...]]
+    ) -> Workload:
+        """The same object as long as nothing of it changed: whoever compares is done at once."""
         owner = self._owner(container)
-        return workload_of(
+        attachments = own.get(owner.id, ())
+        ends = {a.plug: self.ends[a.plug] for a in attachments if a.plug in self.ends}
+        image = self.images.get(container.image_id, _NO_IMAGE)
+        pid, host_network = self.pids.get(container.id), self._mode(owner) == "host"
+        parts = (host, attachments, ends, pid, host_network)
+        known = self._made.get(container.id)
+        if known and known[0][0] is container and known[0][1] is image and known[0][2:] == parts:
+            return known[1]
+        made = workload_of(
             container,
-            self.images.get(container.image_id, Image()),
+            image,
             host=host,
             runtime=self.runtime,
-            attachments=self._own(owner.id),
-            interfaces=self.ends,
-            pid=self.pids.get(container.id),
-            host_network=self._mode(owner) == "host",
+            attachments=attachments,
+            interfaces=ends,
+            pid=pid,
+            host_network=host_network,
         )
+        self._made[container.id] = ((container, image, *parts), made)
+        return made
 
     def _owner(self, container: Container) -> Container:
         """Whose network it lives in: its own, or the one it was started into."""

@@ -160,20 +160,36 @@ def network_of(network: EngineNetwork) -> Network:
         tuple(pool.subnet for pool in pools if pool.subnet),
         tuple(_bare(pool.gateway) for pool in pools if pool.gateway),
         encrypted="encrypted" in (network.options or {}),
+        parent=parent_of(network),
     )
+
+
+def parent_of(network: EngineNetwork) -> str | None:
+    """The interface that a macvlan or ipvlan network lies on: its option, else Docker's dummy."""
+    if network.driver not in ("macvlan", "ipvlan"):
+        return None
+    return (network.options or {}).get("parent") or f"d{network.driver[0]}-{network.id[:12]}"
 
 
 def attachments_of(container: str, networks: Iterable[EngineNetwork]) -> tuple[Attachment, ...]:
     """Where a container is plugged in, in order of the networks' names."""
-    found = []
+    return attached(networks, only=container).get(container, ())
+
+
+def attached(
+    networks: Iterable[EngineNetwork], *, only: str | None = None
+) -> dict[str, tuple[Attachment, ...]]:
+    """The same of all containers by id, or of one."""
+    found: dict[str, tuple[Attachment, ...]] = {}
     for network in sorted(networks, key=lambda network: network.name):
-        end = (network.containers or {}).get(container)
-        if end is not None:
-            bridge = bridge_of(network)
+        bridge, ends = bridge_of(network), network.containers or {}
+        for container in ends if only is None else ends.keys() & {only}:
+            end = ends[container]
             plug = (bridge, end.mac_address.lower()) if bridge and end.mac_address else None
             texts = (end.ipv4_address, end.ipv6_address)
-            found.append(Attachment(network.name, tuple(_bare(t) for t in texts if t), plug))
-    return tuple(found)
+            here = Attachment(network.name, tuple(_bare(t) for t in texts if t), plug)
+            found[container] = (*found.get(container, ()), here)
+    return found
 
 
 def workload_of(
@@ -202,7 +218,7 @@ def workload_of(
         ports=ports_of(container, config.exposed_ports or {}),
         published=published_of(container.ports or ()),
         interfaces=tuple(
-            Interface(ends[a.plug].name, ends[a.plug].index, a.plug[0], a.network)
+            Interface(ends[a.plug].name, ends[a.plug].index, a.plug[0], a.network, a.plug[1])
             for a in attachments
             if a.plug in ends and a.plug is not None
         ),

@@ -21,14 +21,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
-from docker import APIClient
 
 from netwatch.discover.census import Census
 from netwatch.discover.container import LIVE, Container, Event, network_of
 from netwatch.discover.engine import (
     CALL_S,
     FAILURES,
+    Asking,
     EventLines,
+    asking,
     connect,
     containers,
     event_lines,
@@ -115,31 +116,35 @@ class DockerSource:
         wait_s = RETRY_S
         while not self._closing.is_set():
             try:
-                with closing(connect(self._path)) as engine, closing(event_lines(engine)) as lines:
+                with (
+                    closing(connect(self._path)) as engine,
+                    closing(event_lines(engine)) as lines,
+                    closing(Asking(self._path, engine.api_version)) as ask,
+                ):
                     self._lines = lines
-                    self._follow(engine, lines)
+                    self._follow(ask, lines)
                 wait_s = RETRY_S
             except FAILURES as error:
                 self._fail(reason_of(error))
                 wait_s = min(2 * wait_s, RETRY_MOST_S)
             self._closing.wait(wait_s)
 
-    def _follow(self, engine: APIClient, lines: EventLines) -> None:
+    def _follow(self, ask: Asking, lines: EventLines) -> None:
         """One life of the event stream: opened first, so that nothing falls in between."""
         if self._closing.is_set():
             return
         until = time.monotonic() + ANEW_S
-        self._read_all(engine)
+        self._read_all(ask)
         for line in lines:
-            self._apply(engine, msgspec.json.decode(line, type=Event))
+            self._apply(ask, msgspec.json.decode(line, type=Event))
             if time.monotonic() > until:  # dockerd drops events of a slow reader without a word
                 return
 
-    def _read_all(self, engine: APIClient) -> None:
-        listed = containers(engine)
-        plans = networks(engine)
+    def _read_all(self, ask: Asking) -> None:
+        listed = containers(ask)
+        plans = networks(ask)
         for container in listed:
-            self._read_image(engine, container)
+            self._read_image(ask, container)
         with self._lock:
             self._census.containers = {container.id: container for container in listed}
             self._census.networks = {network.id: network for network in plans}
@@ -154,31 +159,32 @@ class DockerSource:
             self._unlocated.put(identity)
         self._unlocated.put(COMPLETE)
 
-    def _apply(self, engine: APIClient, event: Event) -> None:
+    def _apply(self, ask: Asking, event: Event) -> None:
         attributes = event.actor.attributes or {}
         match event.type, event.action:
             case "container", "create" | "rename" | "start":
-                self._read_container(engine, event.actor.id, started=event.action == "start")
+                self._read_container(ask, event.actor.id, started=event.action == "start")
             case "container", "die":
                 self._ended(event.actor.id, removed=False)
             case "container", "destroy":
                 self._ended(event.actor.id, removed=True)
             case "network", "connect":
-                self._connected(engine, attributes.get("container", ""), event.actor.id)
+                self._connected(ask, attributes.get("container", ""), event.actor.id)
             case "network", "disconnect":
                 with self._lock:
                     self._census.unplug(attributes.get("container", ""), event.actor.id)
                 self._publish()
             case "network", "create" | "destroy" | "remove":
-                self._read_network(engine, event.actor.id)
+                self._read_network(ask, event.actor.id)
                 self._publish_host()
 
-    def _connected(self, engine: APIClient, container: str, network: str) -> None:
+    def _connected(self, ask: Asking, container: str, network: str) -> None:
         if container not in self._census.containers:
-            self._read_container(engine, container, started=False)
+            self._read_container(ask, container, started=False)
         with self._lock:
             self._census.unplug(container, network)  # whatever was there before
-        self._read_network(engine, network)
+        self._read_network(ask, network)
+        self._publish(seek=False)  # rules wait for the address
         self._publish()
 
     def _ended(self, container: str, *, removed: bool) -> None:
@@ -188,26 +194,26 @@ class DockerSource:
                 self._census.containers.pop(container, None)
         self._publish()
 
-    def _read_container(self, engine: APIClient, container: str, *, started: bool) -> None:
-        for found in containers(engine, identity=container):
-            self._read_image(engine, found)
+    def _read_container(self, ask: Asking, container: str, *, started: bool) -> None:
+        for found in containers(ask, identity=container):
+            self._read_image(ask, found)
             with self._lock:
                 self._census.containers[found.id] = found
             if started:
                 for network in self._census.unread(found):
-                    self._read_network(engine, network)
+                    self._read_network(ask, network)
                 self._unlocated.put(found.id)
         self._publish()
 
-    def _read_image(self, engine: APIClient, container: Container) -> None:
+    def _read_image(self, ask: Asking, container: Container) -> None:
         """An image never changes under its id, so each is read once."""
         if container.image_id not in self._census.images:
-            image = image_by_id(engine, container.image_id)
+            image = image_by_id(ask, container.image_id)
             with self._lock:
                 self._census.images[container.image_id] = image
 
-    def _read_network(self, engine: APIClient, network: str) -> None:
-        found = network_by_id(engine, network)
+    def _read_network(self, ask: Asking, network: str) -> None:
+        found = network_by_id(ask, network)
         with self._lock:
             if found is None:
                 self._census.networks.pop(network, None)
@@ -219,16 +225,16 @@ class DockerSource:
     def _locate(self) -> None:
         while (container := self._unlocated.get()) is not None:
             # the event thread meets and reports the same trouble, and then reads everything anew
-            with suppress(*FAILURES), closing(connect(self._path)) as engine:
+            with suppress(*FAILURES), closing(asking(self._path)) as ask:
                 while container:
-                    self._read_pid(engine, container)
+                    self._read_pid(ask, container)
                     container = self._unlocated.get()
             if container is None:
                 return
             self._located.set()
 
-    def _read_pid(self, engine: APIClient, container: str) -> None:
-        found = inspected(engine, container)
+    def _read_pid(self, ask: Asking, container: str) -> None:
+        found = inspected(ask, container)
         with self._lock:
             known = self._census.containers.get(container)
             if not found.state.pid or known is None or known.state not in LIVE:
@@ -266,10 +272,11 @@ class DockerSource:
             self._known.set()
             self._located.set()
 
-    def _publish(self) -> None:
+    def _publish(self, *, seek: bool = True) -> None:
+        """Tell what is known; `seek`: the links of those who have none yet, too."""
         with self._lock:
             census = self._census
-            missing = census.plugs() - census.ends.keys()
+            missing = census.plugs() - census.ends.keys() if seek else None
             with suppress(OSError):
                 census.ends.update(ends_of(missing) if missing else {})
             snapshot = Snapshot(

@@ -7,13 +7,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
-from typing import Any
+from http.client import HTTPConnection, HTTPException
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import msgspec
 import requests
 from docker import APIClient
 from docker.constants import MINIMUM_DOCKER_API_VERSION
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection
 from docker.types import CancellableStream
 from urllib3.exceptions import HTTPError
@@ -32,10 +34,13 @@ from netwatch.discover.links import interface_with
 CALL_S = 3.5  # for one answer of the API
 CHUNK = 65536  # at most; an event is given on as soon as it is here
 IDLE_S = 30.0  # silence on the event stream after which we ask whether the engine lives
+OK, GONE = 200, 404
+T = TypeVar("T")
 FAILURES = (
     DockerException,
     requests.RequestException,
     HTTPError,
+    HTTPException,
     OSError,
     ValueError,  # no JSON
     msgspec.MsgspecError,  # JSON of another shape: something else listens there
@@ -46,14 +51,18 @@ class _Connection(UnixHTTPConnection):  # type: ignore[misc]
     """The SDK's, but closes its socket where nobody listens: an engine may be away for hours."""
 
     def connect(self) -> None:
-        link = socket.socket(socket.AF_UNIX)
-        try:
-            link.settimeout(self.timeout)
-            link.connect(self.unix_socket)
-        except OSError:
-            link.close()
-            raise
-        self.sock = link
+        self.sock = _socket_to(self.unix_socket, self.timeout)
+
+
+def _socket_to(path: str, timeout_s: float) -> socket.socket:
+    link = socket.socket(socket.AF_UNIX)
+    try:
+        link.settimeout(timeout_s)
+        link.connect(path)
+    except OSError:
+        link.close()
+        raise
+    return link
 
 
 class _Transport(UnixHTTPAdapter):  # type: ignore[misc]
@@ -83,6 +92,62 @@ def connect(path: str, *, timeout_s: float = CALL_S) -> APIClient:
     with closing(_client(path, MINIMUM_DOCKER_API_VERSION, timeout_s=timeout_s)) as asked:
         spoken = msgspec.convert(asked.version(api_version=False), _Version)
     return _client(path, spoken.api_version, timeout_s=timeout_s)
+
+
+class Answered(DockerException):  # type: ignore[misc]
+    """The engine answered, with a status that is no success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+class _Line(HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=CALL_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = _socket_to(self._path, CALL_S)
+
+
+class Asking:
+    """Asks the engine by one connection that stays open, for one thread.
+
+    The SDK computes for a millisecond at each answer, this for a fifth of it, and a container's
+    start waits for them.
+    """
+
+    def __init__(self, path: str, version: str) -> None:
+        self._line = _Line(path)
+        self._version = version
+
+    def __call__(self, path: str, shape: type[T], query: dict[str, str] | None = None) -> T:
+        """What `GET path` says; raises Answered, or another one of FAILURES."""
+        target = f"/v{self._version}{path}?{urlencode(query or {})}"
+        for fresh in (self._line.sock is None, True):
+            try:
+                self._line.request("GET", target)
+                answer = self._line.getresponse()
+                body = answer.read()
+                break
+            except (OSError, HTTPException) as error:
+                self._line.close()
+                if fresh or not isinstance(error, ConnectionError):
+                    raise  # else the engine closed what lay idle
+        if answer.status != OK:
+            raise Answered(answer.status)
+        return msgspec.json.decode(body, type=shape)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._line.close()
+
+
+def asking(path: str) -> Asking:
+    """A connection of its own, in the engine's version; raises one of FAILURES."""
+    with closing(connect(path)) as engine:
+        return Asking(path, engine.api_version)
 
 
 class EventLines:
@@ -116,25 +181,28 @@ def event_lines(engine: APIClient) -> EventLines:
     return EventLines(response)
 
 
-def containers(engine: APIClient, *, identity: str | None = None) -> list[Container]:
+def containers(ask: Asking, *, identity: str | None = None) -> list[Container]:
     """All containers, or the one with that id; the list waits for no container's lock."""
     filters = {"id": [identity]} if identity else {}
-    return msgspec.convert(engine.containers(all=True, filters=filters), list[Container])
+    query = {"all": "1", "filters": msgspec.json.encode(filters).decode()}
+    return ask("/containers/json", list[Container], query)
 
 
-def networks(engine: APIClient) -> list[EngineNetwork]:
+def networks(ask: Asking) -> list[EngineNetwork]:
     """All networks with their members, which only the single answers hold."""
-    listed = msgspec.convert(engine.networks(), list[EngineNetwork])
-    found = (network_by_id(engine, network.id) for network in listed)
+    listed = ask("/networks", list[EngineNetwork])
+    found = (network_by_id(ask, network.id) for network in listed)
     return [network for network in found if network is not None]
 
 
-def network_by_id(engine: APIClient, network: str) -> EngineNetwork | None:
+def network_by_id(ask: Asking, network: str) -> EngineNetwork | None:
     """The network, or None: it was removed meanwhile."""
     try:
-        return _with_bridge(msgspec.convert(engine.inspect_network(network), EngineNetwork))
-    except NotFound:
-        return None
+        return _with_bridge(ask(f"/networks/{quote(network)}", EngineNetwork))
+    except Answered as error:
+        if error.status == GONE:
+            return None
+        raise
 
 
 def _with_bridge(network: EngineNetwork) -> EngineNetwork:
@@ -151,28 +219,36 @@ def _with_bridge(network: EngineNetwork) -> EngineNetwork:
     return network
 
 
-def image_by_id(engine: APIClient, image: str) -> Image:
+def image_by_id(ask: Asking, image: str) -> Image:
     """What the builder wrote; nothing, if it was removed by force or has a strange shape."""
     try:
-        return msgspec.convert(engine.inspect_image(image), Image)
-    except (NotFound, msgspec.ValidationError):
+        return ask(f"/images/{quote(image)}/json", Image)
+    except msgspec.ValidationError:
         return Image()
+    except Answered as error:
+        if error.status == GONE:
+            return Image()
+        raise
 
 
-def inspected(engine: APIClient, container: str) -> Inspected:
+def inspected(ask: Asking, container: str) -> Inspected:
     """Its first process and its network's mode; nothing of both where it was removed meanwhile.
 
     Waits for the container's lock, so never ask on the event path.
     """
     try:
-        return msgspec.convert(engine.inspect_container(container), Inspected)
-    except NotFound:
-        return Inspected()
+        return ask(f"/containers/{quote(container)}/json", Inspected)
+    except Answered as error:
+        if error.status == GONE:
+            return Inspected()
+        raise
 
 
 def reason_of(error: Exception) -> str:
     """Why it failed, in words of our own: what an unknown server says is not repeated."""
     cause = error.__cause__ if type(error) is DockerException else error  # how the SDK wraps
+    if isinstance(cause, Answered):
+        return f"it answers with HTTP {cause.status}"
     if isinstance(cause, APIError):
         return f"it answers with HTTP {cause.status_code}"
     if isinstance(cause, msgspec.MsgspecError | ValueError | TypeError | KeyError):

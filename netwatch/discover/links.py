@@ -14,11 +14,12 @@ import errno
 import select
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from netwatch.discover.container import Plug
+from netwatch.model.snapshot import Network
 from netwatch.model.workload import Interface
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -125,6 +126,38 @@ def default_uplinks() -> tuple[str, ...]:
                 if bits == 0 and table == RT_TABLE_MAIN and kind == RTN_UNICAST and out:
                     found.add(names.get(int.from_bytes(out, "little"), ""))
     return tuple(sorted(found - {"", "lo"}))
+
+
+def carriers(networks: Iterable[Network], uplinks: Collection[str]) -> tuple[str, ...]:
+    """The parents of macvlan networks that are to be watched beside the uplinks, sorted.
+
+    What one neighbour on a parent sends another comes in by the parent (macvlan_queue_xmit,
+    drivers/net/macvlan.c). A parent that lies on an uplink, as a VLAN does, is left out: what
+    comes from outside passes both, and would count twice.
+    """
+    parents = {network.parent for network in networks if network.parent} - {*uplinks}
+    if not parents:
+        return ()
+    with _open() as route:
+        links = {link.index: link for link in _links(route)}
+    return tuple(
+        sorted(
+            link.name
+            for link in links.values()
+            if link.name in parents and not below(link, links) & {*uplinks}
+        )
+    )
+
+
+def below(link: Link, links: Mapping[int, Link]) -> set[str]:
+    """The interfaces of this namespace that carry this one's packets."""
+    found: set[str] = set()
+    while link.peer is not None and link.peer_namespace is None and link.peer in links:
+        link = links[link.peer]
+        if link.name in found:  # the two ends of a veth
+            break
+        found.add(link.name)
+    return found
 
 
 def name_of_link(index: int) -> str | None:

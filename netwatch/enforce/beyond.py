@@ -42,12 +42,11 @@ class _Members:
 
 def lay_beyond(layout: Layout, reach: Reach) -> None:
     """One direction after the other."""
-    tell = layout.teller()
     for direction, way in ((Direction.INGRESS, "in"), (Direction.EGRESS, "out")):
         by_group: dict[str, _Pieces] = defaultdict(list)
         for each in reach.outward:
             if each.direction is direction:
-                by_group[each.group.name].append((each, tell(each.region, each.base)))
+                by_group[each.group.name].append((each, layout.tell(each.region, each.base)))
         blocks: dict[str, _Blocks] = {
             place: defaultdict(list) for place in ("exact", "barred", "wide")
         }
@@ -119,14 +118,18 @@ def _lay_group(layout: Layout, way: str, pieces: _Pieces, blocks: dict[str, _Blo
             blocks[place][chosen.span, chosen.networks].append(group)
             load -= chosen.weight
             continue
-        layout.members[chosen.name] |= {
-            f"{address},{chosen.span.protocol}:{port},{network}"
-            for port in range(chosen.span.first, chosen.span.last + 1)
-            for address in group.addresses
-            for network in chosen.networks
-            if not apart(address, "") or ip_network(network).overlaps(LINK_LOCAL)
-        }
+        layout.members[chosen.name] |= layout.products(
+            (layout.prefix, chosen.name, group.name, chosen.networks, chosen.span),
+            group.addresses,
+            chosen.span,
+            chosen.networks,
+            _may_meet,
+        )
     layout.load[group.name] = load
+
+
+def _may_meet(address: str, network: str) -> bool:
+    return not apart(address, "") or ip_network(network).overlaps(LINK_LOCAL)
 
 
 def _most(pieces: _Pieces) -> frozenset[Spot]:

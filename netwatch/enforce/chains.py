@@ -11,6 +11,7 @@ otherwise); of RELATED only ICMP errors do.
 from __future__ import annotations
 
 from netwatch.enforce.layout import Layout
+from netwatch.enforce.regions import ALWAYS
 from netwatch.enforce.ruleset import (
     Chain,
     DestinationPorts,
@@ -29,7 +30,6 @@ from netwatch.enforce.ruleset import (
     Through,
 )
 
-ALWAYS = (130, 131, 132, 133, 134, 135, 136, 137, 143)  # MLD and neighbour discovery
 # One rule each, the same for all policies: no change of policy writes them anew, so that their
 # counters are exact totals.
 DENIED, WOULD_DENY, UNKNOWN = "NW-T-DENIED", "NW-T-WOULD-DENY", "NW-T-UNKNOWN"

@@ -7,25 +7,21 @@ say with the staged ones too, and only logs.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
 
 from netwatch.enforce.chains import enforcing
 from netwatch.enforce.conditions import conditional
 from netwatch.enforce.cordon import cordoned
-from netwatch.enforce.ends import apart, gates, groups, host_addresses, remote_parties, world_of
-from netwatch.enforce.laying import layout_of
+from netwatch.enforce.ends import apart, gates, host_addresses, remote_parties, world_of
+from netwatch.enforce.grades import Grade, Grader, mark_of, plain
 from netwatch.enforce.layout import Layout
 from netwatch.enforce.portguard import guard_of
-from netwatch.enforce.reach import Reach, doors_of, reach_of
 from netwatch.enforce.regions import family_of, member
-from netwatch.enforce.ruleset import FAMILIES, Facts, MemberSet, Ruleset
-from netwatch.enforce.sides import Sides
+from netwatch.enforce.ruleset import FAMILIES, Chain, Facts, MemberSet, Ruleset
 from netwatch.model.snapshot import Network, Snapshot
 from netwatch.policy.evaluate import ENFORCED, STAGED
 from netwatch.policy.ir import Mode, Policy
-from netwatch.policy.match import governs, selects
+from netwatch.policy.match import selects
 
 __all__ = ["compile", "world_of"]
 
@@ -51,87 +47,116 @@ KINDS = {
 EVERY_SOURCE = {4: ("0.0.0.0/1", "128.0.0.0/1"), 6: ("::/1", "8000::/1")}
 
 
-@dataclass(frozen=True, slots=True)
-class _Grade:
-    """One of the two compiled edge sets."""
-
-    layouts: dict[int, Layout]
-    reaches: dict[int, Reach]
-
-
 def compile(policies: Sequence[Policy], snapshot: Snapshot, *, now: int) -> Ruleset:
     """The ruleset of one host at `now` (ns since the epoch: expired rules say nothing).
 
     Raises CapReached, naming documents, where a host could not hold the rules.
     """
-    ordered = sorted(policies, key=lambda policy: repr(_plain(policy)))
-    enforced = tuple(p for p in ordered if p.mode is Mode.ENFORCE)
-    staged = tuple(p for p in ordered if p.mode is Mode.STAGE)
-    mark = _mark(enforced)
-    firm = _grade(enforced, snapshot, now, ENFORCED, prefix="nw-") if enforced else None
-    trial = _grade((*enforced, *staged), snapshot, now, STAGED, prefix="nw-s-") if staged else None
-    chains = []
-    sets: list[MemberSet] = []
-    closed = _fail_closed(enforced, snapshot)
-    for family in FAMILIES:
-        firm_layout = firm.layouts[family] if firm else None
-        trial_layout = trial.layouts[family] if trial else None
-        chains.append((family, enforcing(firm_layout, trial_layout, mark=mark)))
-        for layout in (firm_layout, trial_layout):
-            sets += _sets(layout) if layout else []
-        if firm or trial:
-            sets.append(_known(snapshot, family))
-        if firm:
-            sets += _guard(closed, family)
-    ruleset = Ruleset(
-        tuple(chains),
-        tuple(sets),
-        enforcing=firm is not None,
-        facts=_facts(enforced, staged, snapshot, closed, firm),
-        guard=guard_of(snapshot, closed),
-    )
-    return cordoned(conditional(ruleset, enforced, snapshot), snapshot)
+    return Compiler(policies)(snapshot, now=now)
 
 
-def _mark(policies: Iterable[Policy]) -> str:
-    """Ten hex digits for what the documents say, wherever they stand and in whatever order."""
-    told = sorted(repr(_plain(policy)) for policy in policies)
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:10]
+class Compiler:
+    """Compiles the same documents again and again, for workloads that come and go.
+
+    What it remembers saves work and changes nothing: each ruleset is that of `compile`, which a
+    law of the tests holds it to. For one thread at a time.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        ordered = sorted(policies, key=lambda policy: repr(plain(policy)))
+        self._enforced = tuple(p for p in ordered if p.mode is Mode.ENFORCE)
+        self._staged = tuple(p for p in ordered if p.mode is Mode.STAGE)
+        self._mark = mark_of(self._enforced)
+        both = (*self._enforced, *self._staged)
+        self._firm = Grader(self._enforced, ENFORCED, "nw-") if self._enforced else None
+        self._trial = Grader(both, STAGED, "nw-s-") if self._staged else None
+        self._chains: dict[int, tuple[object, tuple[Chain, ...]]] = {}
+        self._sets: dict[tuple[str, int], tuple[Layout, list[MemberSet]]] = {}
+        self._last: tuple[object, Ruleset] | None = None
+
+    def __call__(self, snapshot: Snapshot, *, now: int, told: bool = True) -> Ruleset:
+        """As `compile`; without `told` the facts, which are for people, are left out."""
+        graders = [each for each in (self._firm, self._trial) if each]
+        key = (snapshot, told, *(each.expired(now) for each in graders))
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._compiled(snapshot, now, told=told)
+        return self._last[1]
+
+    def _compiled(self, snapshot: Snapshot, now: int, *, told: bool) -> Ruleset:
+        firm = self._firm(snapshot, now) if self._firm else None
+        trial = self._trial(snapshot, now) if self._trial else None
+        chains = []
+        sets: list[MemberSet] = []
+        closed = _fail_closed(firm, snapshot) if firm else []
+        for family in FAMILIES:
+            firm_layout = firm.layouts[family] if firm else None
+            trial_layout = trial.layouts[family] if trial else None
+            chains.append((family, self._chains_of(family, firm_layout, trial_layout)))
+            for layout in (firm_layout, trial_layout):
+                sets += self._sets_of(layout) if layout else []
+            if firm or trial:
+                sets.append(_known(snapshot, family))
+            if firm:
+                sets += _guard(closed, family)
+        ruleset = Ruleset(
+            tuple(chains),
+            tuple(sets),
+            enforcing=firm is not None,
+            facts=self._facts(snapshot, closed, firm) if told else Facts(),
+            guard=guard_of(snapshot, closed, _isolated(firm)),
+        )
+        return cordoned(conditional(ruleset, self._enforced, snapshot), snapshot)
+
+    def _chains_of(
+        self, family: int, firm: Layout | None, trial: Layout | None
+    ) -> tuple[Chain, ...]:
+        """The same object while no rule changes."""
+        key = firm and firm.ruled(), trial and trial.ruled()
+        if family not in self._chains or self._chains[family][0] != key:
+            self._chains[family] = key, enforcing(firm, trial, mark=self._mark)
+        return self._chains[family][1]
+
+    def _sets_of(self, layout: Layout) -> list[MemberSet]:
+        key = layout.prefix, layout.family
+        known = self._sets.get(key)
+        if known is None or known[0] is not layout:
+            known = self._sets[key] = layout, _sets(layout)
+        return known[1]
+
+    def _facts(self, snapshot: Snapshot, closed: list[Network], firm: Grade | None) -> Facts:
+        names = names_of(snapshot)
+        granular = {
+            f"{names.get(source, source)} -> {names.get(destination, destination)}"
+            for reach in (firm.reaches.values() if firm else ())
+            for source, destination in reach.granular
+        }
+        return Facts(
+            documents=tuple(policy.title for policy in self._enforced),
+            staged=tuple(policy.title for policy in self._staged),
+            fail_closed=tuple(network.name for network in closed),
+            host_granular=tuple(sorted(granular)),
+            wide=_wide(firm, names),
+            notes=_notes(self._enforced, snapshot, firm),
+            names=tuple(sorted(names.items())),
+        )
 
 
-def _plain(value: object) -> object:
-    """Nested tuples with one spelling: a frozenset has no order, and a Place no meaning."""
-    if isinstance(value, frozenset):
-        return tuple(sorted(map(str, value)))
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    if is_dataclass(value):
-        named = (f.name for f in fields(value) if f.name != "place")
-        return (type(value).__name__, *(_plain(getattr(value, name)) for name in named))
-    return str(value)
-
-
-def _grade(
-    policies: tuple[Policy, ...],
-    snapshot: Snapshot,
-    now: int,
-    modes: frozenset[Mode],
-    *,
-    prefix: str,
-) -> _Grade:
-    sides = Sides(policies, world_of(snapshot), now=now, modes=modes)
-    ends = groups(policies, snapshot, salt=_mark(policies))
-    hidden = gates(snapshot)
-    host = host_addresses(snapshot)
-    doors = [
-        door
-        for workload in snapshot.workloads
+def names_of(snapshot: Snapshot) -> dict[str, str]:
+    """Who has each address: the key of a workload, or `host`."""
+    names = {
+        address: workload.key
+        for neighbour in (None, *snapshot.neighbours)
+        for workload in (snapshot.workloads if neighbour is None else neighbour.workloads)
         if not workload.host_network
-        for door in doors_of(workload, host)
-    ]
-    reaches = {family: reach_of(sides, ends, hidden, doors, family) for family in FAMILIES}
-    layouts = {family: layout_of(reach, sides, prefix=prefix) for family, reach in reaches.items()}
-    return _Grade(layouts, reaches)
+        for address in (*workload.addresses, *workload.link_local)
+    }
+    return names | {address: "host" for address in host_addresses(snapshot)}
+
+
+def _isolated(firm: Grade | None) -> frozenset[str]:
+    """Addresses of workloads whose ingress an enforcing document isolates."""
+    layouts = firm.layouts.values() if firm else ()
+    return frozenset(a for layout in layouts for a in layout.members.get("iso-in", ()))
 
 
 def _sets(layout: Layout) -> list[MemberSet]:
@@ -165,20 +190,19 @@ def _known(snapshot: Snapshot, family: int) -> MemberSet:
     return MemberSet("nw-known", family, "hash:ip", "known", members)
 
 
-def _fail_closed(policies: Iterable[Policy], snapshot: Snapshot) -> list[Network]:
+def _fail_closed(firm: Grade, snapshot: Snapshot) -> list[Network]:
     """Networks on which an enforcing document selects a workload, or did before it went."""
-    selecting, world = tuple(policies), world_of(snapshot)
     names = {
         name
         for workload in snapshot.workloads
-        if any(governs(policy, workload, world) for policy in selecting)
+        if firm.sides.governing(workload)
         for name in (*workload.networks, *(i.network for i in workload.interfaces))
     }
-    stay = snapshot.closed if selecting else ()
     return [
         network
         for network in snapshot.networks
-        if network.driver == "bridge" and (network.name in names or network.bridge in stay)
+        if network.driver == "bridge"
+        and (network.name in names or network.bridge in snapshot.closed)
     ]
 
 
@@ -203,44 +227,13 @@ def _guard(closed: Iterable[Network], family: int) -> list[MemberSet]:
     ]
 
 
-def _facts(
-    enforced: tuple[Policy, ...],
-    staged: tuple[Policy, ...],
-    snapshot: Snapshot,
-    closed: list[Network],
-    firm: _Grade | None,
-) -> Facts:
-    names = {
-        address: workload.key
-        for neighbour in (None, *snapshot.neighbours)
-        for workload in (snapshot.workloads if neighbour is None else neighbour.workloads)
-        if not workload.host_network
-        for address in (*workload.addresses, *workload.link_local)
-    }
-    names |= {address: "host" for address in host_addresses(snapshot)}
-    granular = {
-        f"{names.get(source, source)} -> {names.get(destination, destination)}"
-        for reach in (firm.reaches.values() if firm else ())
-        for source, destination in reach.granular
-    }
-    return Facts(
-        documents=tuple(policy.title for policy in enforced),
-        staged=tuple(policy.title for policy in staged),
-        fail_closed=tuple(network.name for network in closed),
-        host_granular=tuple(sorted(granular)),
-        wide=_wide(firm, names),
-        notes=_notes(enforced, snapshot, firm),
-        names=tuple(sorted(names.items())),
-    )
-
-
-def _wide(firm: _Grade | None, names: dict[str, str]) -> tuple[str, ...]:
+def _wide(firm: Grade | None, names: dict[str, str]) -> tuple[str, ...]:
     """Edges that no member stands for: every port, or a long range of them."""
     if firm is None:
         return ()
     found: set[str] = set()
     for family, reach in firm.reaches.items():
-        tell = firm.layouts[family].teller()
+        tell = firm.layouts[family].tell
         for cell in reach.cells:
             said = tell(cell.region, cell.base)
             but = " but some" if said.barred or said.long else ""
@@ -256,7 +249,7 @@ def _wide(firm: _Grade | None, names: dict[str, str]) -> tuple[str, ...]:
 
 
 def _notes(
-    enforced: tuple[Policy, ...], snapshot: Snapshot, firm: _Grade | None
+    enforced: tuple[Policy, ...], snapshot: Snapshot, firm: Grade | None
 ) -> tuple[str, ...]:
     notes = []
     world = world_of(snapshot)

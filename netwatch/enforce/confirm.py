@@ -65,7 +65,13 @@ def refuse_pending() -> None:
 
 
 def apply(
-    files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int, seconds: int
+    files: Sequence[Path],
+    snapshot: Snapshot,
+    *,
+    backend: str,
+    now: int,
+    seconds: int,
+    drain: bool = False,
 ) -> host.Preview:
     """`host.apply`, undone after `seconds` unless `confirm` is called before.
 
@@ -86,7 +92,7 @@ def apply(
     guard = [sys.executable, "-m", "netwatch", "host", "rollback", token, str(seconds)]
     watcher = commands.start(guard)  # before the change, so that it outlives us in any case
     try:
-        return host.apply(files, snapshot, backend=backend, now=now)
+        return host.apply(files, snapshot, backend=backend, now=now, drain=drain)
     except NetwatchError:
         if before is None:
             _pending().unlink(missing_ok=True)

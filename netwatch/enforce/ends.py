@@ -88,6 +88,11 @@ def apart(one: str, other: str) -> bool:
     return one.startswith("fe80:") is not other.startswith("fe80:")
 
 
+def together(one: str, other: str) -> bool:
+    """Whether these can be the two ends of a packet."""
+    return one.startswith("fe80:") is other.startswith("fe80:")
+
+
 def in_local_subnet(snapshot: Snapshot, address: str) -> bool:
     """Whether the address lies in a subnet of one of this host's networks."""
     return any(
@@ -134,25 +139,28 @@ def _hidden(snapshot: Snapshot, neighbour: Neighbour) -> tuple[Workload, ...]:
     )
 
 
-def groups(policies: tuple[Policy, ...], snapshot: Snapshot, *, salt: str) -> list[Group]:
+def groups(marks: Marks, snapshot: Snapshot, *, salt: str, known: Known) -> list[Group]:
     """All ends of this host and its routed neighbours, grouped; `salt` names the policies."""
-    local = [
-        Party(workload, address)
-        for workload in snapshot.workloads
-        if not workload.host_network
-        for address in (*workload.addresses, *workload.link_local)
-    ]
-    host = [Party(None, address, host=True) for address in host_addresses(snapshot)]
-    marks = Marks.of(policies, world_of(snapshot))
     members: dict[tuple[object, ...], list[Party]] = {}
     taken: set[str] = set()
-    for parties, place in ((local, "local"), (host, "host"), (remote_parties(snapshot), "remote")):
-        for party in parties:
-            assert party.address is not None
-            if party.address not in taken:  # one address is one end, whoever claims it twice
-                taken.add(party.address)
-                members.setdefault((place, *marks.told(party)), []).append(party)
-    return [
+
+    def sort(place: str, party: Party, told: tuple[object, ...]) -> None:
+        assert party.address is not None
+        if party.address not in taken:  # one address is one end, whoever claims it twice
+            taken.add(party.address)
+            members.setdefault((place, *told), []).append(party)
+
+    for workload in snapshot.workloads:
+        if not workload.host_network:
+            for party, told in known.of(workload, marks):
+                sort("local", party, told)
+    for address in host_addresses(snapshot):
+        party = Party(None, address, host=True)
+        sort("host", party, marks.told(party))
+    for party in remote_parties(snapshot):
+        sort("remote", party, marks.told(party))
+    known.turn()
+    found = [
         Group(
             name=hashlib.sha256(f"{salt}{mark!r}".encode()).hexdigest()[:12],
             family=family_of(parties[0].address or ""),
@@ -162,6 +170,31 @@ def groups(policies: tuple[Policy, ...], snapshot: Snapshot, *, salt: str) -> li
         )
         for mark, parties in members.items()
     ]
+    return sorted(found, key=lambda group: group.name)
+
+
+_Ends = tuple[tuple[Party, tuple[object, ...]], ...]
+
+
+class Known:
+    """What the policies see in each workload, remembered while it is the same object."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[Workload, _Ends]] = {}
+        self._now: dict[int, tuple[Workload, _Ends]] = {}
+
+    def of(self, workload: Workload, marks: Marks) -> _Ends:
+        """Its ends, and what they are told apart by; always by the same marks."""
+        found = self._last.get(id(workload))
+        if found is None:  # one that is remembered keeps its number to itself
+            parties = (Party(workload, a) for a in (*workload.addresses, *workload.link_local))
+            found = workload, tuple((party, marks.told(party)) for party in parties)
+        self._now[id(workload)] = found
+        return found[1]
+
+    def turn(self) -> None:
+        """Forget those that were not asked for since the turn before."""
+        self._last, self._now = self._now, {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from netwatch.model.snapshot import Snapshot
 
 HOOKS = {"PREROUTING": ("NW-GATE-IN", "-i"), "POSTROUTING": ("NW-GATE-OUT", "-o")}
 _JUMP = re.compile(r"^-A (PREROUTING|POSTROUTING) .*-j NW-GATE-(?:IN|OUT)$", re.MULTILINE)
-_MADE = "gate"  # remembers which tables were not there before
+_MADE = "gate"  # remembers which tables and base chains were there before
 
 
 def bridges_to_close(ruleset: Ruleset, snapshot: Snapshot) -> tuple[str, ...]:
@@ -44,7 +44,8 @@ def shut(bridges: Sequence[str], backend: str) -> None:
     """Let nothing through these bridges; they need not exist yet. Raises CommandFailed."""
     kernel.RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not is_shut():
-        _made().write_text(f"{backend}\n" + "\n".join(sorted(netlink.nft_tables())))
+        before = sorted(netlink.nft_tables() | netlink.nft_hooks())
+        _made().write_text(f"{backend}\n" + "\n".join(before))
     for name, value in kernel.sysctls().items():
         if value != "1":
             with suppress(NetwatchError):  # the rest of the gate holds without it
@@ -66,7 +67,7 @@ def is_shut() -> bool:
 def open_gate() -> None:
     """Let everything through again, and leave no trace; nothing where it is not shut."""
     try:
-        backend, *tables = _made().read_text().splitlines()
+        backend, *before = _made().read_text().splitlines()
     except FileNotFoundError:
         return
     for family, title in zip(FAMILIES, ("ip mangle", "ip6 mangle"), strict=True):
@@ -74,8 +75,10 @@ def open_gate() -> None:
         lines += _gone(backend, family)
         lines += [f"-X {chain}" for chain, _ in HOOKS.values()]
         _restore(backend, family, lines)
-        if title not in tables and title in netlink.nft_tables() and _bare(backend, family):
+        if title not in before and title in netlink.nft_tables() and _bare(backend, family):
             netlink.delete_nft_table(title)
+        for hook in {f"{title} {name}" for name in HOOKS} & netlink.nft_hooks() - {*before}:
+            netlink.delete_nft_hook(hook)  # what holds a rule of somebody's stays
     _made().unlink(missing_ok=True)
 
 

@@ -18,6 +18,7 @@ from netwatch.enforce import (
     bridging,
     closures,
     counters,
+    draining,
     gate,
     indoors,
     kernel,
@@ -33,6 +34,7 @@ from netwatch.enforce.linklocal import with_link_local
 from netwatch.enforce.plan import CHAINS, Actual, Plan, plan
 from netwatch.enforce.ruleset import FAMILIES, HOOKS, Ruleset
 from netwatch.enforce.sets import NotApplied
+from netwatch.enforce.sockets import Talk
 from netwatch.kernel.namespaces import inside
 from netwatch.model.errors import NetwatchError
 from netwatch.model.policy_version import NO_DOCUMENTS, digest_of
@@ -77,12 +79,12 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would be, what would change, and the live sessions that it would cut."""
+    """What would be, what would change, and the live sessions that it would forbid."""
 
     backend: str
     ruleset: Ruleset
     plan: Plan
-    cuts: tuple[str, ...] = ()
+    forbidden: frozenset[Talk] = frozenset()
 
 
 def folder() -> Path:
@@ -156,20 +158,21 @@ def _look(
     actual = kernel.read(chosen)
     ruleset = _noted(compile(policies, snapshot, now=now), snapshot, actual)
     begun = lenient(ruleset, policies, snapshot, now=now)
-    cuts = {
-        str(s)
-        for s in sessions.forbidden(begun, host_addresses(snapshot), either_way=actual.fresh)
-    }
+    own = host_addresses(snapshot)
+    found = {s.talk for s in sessions.forbidden(begun, own, either_way=actual.fresh)}
     if actual.fresh and ruleset.enforcing:
         live = sockets.talks(snapshot.workloads)
-        stay = sockets.permitted(begun, live, host_addresses(snapshot))
-        cuts |= {str(talk) for talk in live.difference(stay)}
-    return Preview(chosen, ruleset, plan(ruleset, actual), tuple(sorted(cuts))), actual
+        found |= live.difference(sockets.permitted(begun, live, own))
+    found |= indoors.forbidden(begun, snapshot)
+    return Preview(chosen, ruleset, plan(ruleset, actual), frozenset(found)), actual
 
 
-def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) -> Preview:
+def apply(
+    files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int, drain: bool = False
+) -> Preview:
     """Give these policies force; returns once they were read back from the kernel.
 
+    Live sessions that they forbid are cut, or left to end by themselves (`drain`).
     Raises NotApplied (the rules from before stay), Busy, CapReached, CommandMissing, and
     InvalidDocument or NetwatchError `off` before anything is touched.
     """
@@ -185,23 +188,26 @@ def apply(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) 
         bridging.see(snapshot, enforcing=seen.ruleset.enforcing)
         fresh, host = actual.fresh, host_addresses(snapshot)
         begun = lenient(seen.ruleset, policies, snapshot, now=now)
+        draining.spare(seen.forbidden if drain else ())
         if fresh and seen.ruleset.enforcing:
             # conntrack watches before anything is denied
             actual = _converge(compile((), snapshot, now=now), seen.backend, actual)
-            for talk in sockets.permitted(begun, sockets.talks(snapshot.workloads), host):
+            live = sockets.talks(snapshot.workloads)
+            for talk in (*sockets.permitted(begun, live, host), *draining.spared() & live):
                 sockets.adopt(talk)
         _converge(seen.ruleset, seen.backend, actual)
-        indoors.settle(seen.ruleset, snapshot, seen.backend, record=rooms(), now=now)
-        cuts = set(seen.cuts)
-        for session in sessions.forbidden(begun, host, either_way=fresh):
+        indoors.settle(seen.ruleset, snapshot, seen.backend, record=rooms(), now=now, begun=begun)
+        found = draining.doomed(sessions.forbidden(begun, host, either_way=fresh))
+        over = {session.talk for session in found}
+        sockets.end(over | (seen.forbidden - draining.spared()), snapshot.workloads)
+        for session in found:
             sessions.cut(session)
-            cuts.add(str(session))
         remember(texts, _State(seen.backend, seen.ruleset.digest, now))
         closures.keep(closures.bridges_of(seen.ruleset))
         gate.open_gate()
         told = stand() or standing.keep(closed=gate.bridges_to_close(seen.ruleset, snapshot))
     ruleset = _told(seen.ruleset, told)
-    return Preview(seen.backend, ruleset, seen.plan, tuple(sorted(cuts)))
+    return replace(seen, ruleset=ruleset, forbidden=seen.forbidden | over)
 
 
 def stand() -> str | None:

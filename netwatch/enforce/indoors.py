@@ -11,16 +11,18 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from netwatch.enforce import kernel, netlink, sockets
+from netwatch.enforce import draining, kernel, netlink, sessions, sockets
 from netwatch.enforce.compile import compile
 from netwatch.enforce.plan import plan
 from netwatch.enforce.ruleset import Ruleset
 from netwatch.enforce.sets import NotApplied
 from netwatch.enforce.share import hidden_from_host, share_of
+from netwatch.enforce.sockets import Talk
 from netwatch.kernel.namespaces import NAMED, NamespaceMissing, inside, path_of_pid
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Workload
@@ -32,13 +34,22 @@ _BOUND = re.compile(r"^CapBnd:\s*([0-9a-f]+)$", re.MULTILINE)
 
 
 def settle(
-    ruleset: Ruleset, snapshot: Snapshot, backend: str, *, record: Path, now: int
+    ruleset: Ruleset,
+    snapshot: Snapshot,
+    backend: str,
+    *,
+    record: Path,
+    now: int,
+    begun: Ruleset | None = None,
 ) -> tuple[str, ...]:
     """Give every workload that needs it its share, take it from who no longer does; the drift.
+
+    Live sessions that `begun` forbids (see `begun.lenient`) end where a share changed.
 
     Raises NotApplied, once all were tried, if one of them could not be given its share.
     """
     drift: list[str] = []
+    spared = draining.spared()
     failed: list[NotApplied] = []
     held = _read(record)
     rooms = {inode: (workload, share) for inode, workload, share in _rooms(ruleset, snapshot)}
@@ -49,7 +60,9 @@ def settle(
                 held[inode] = inside(path, lambda: tuple(sorted(netlink.nft_tables())))
                 _write(record, held)  # before anything is there: what is begun can be undone
         try:
-            found = inside(path, _filler(share, workload, backend, now))
+            found = inside(path, _filler(share, workload, backend, spared, now=now))
+            if found and begun is not None:
+                inside(path, partial(_end, begun, workload, spared))
             drift += (f"inside {workload.key}: {sentence}" for sentence in found)
         except NamespaceMissing:  # it ended meanwhile
             continue
@@ -74,6 +87,16 @@ def differences(ruleset: Ruleset, snapshot: Snapshot, backend: str) -> tuple[str
             told = plan(share, actual).drift
             found += (f"inside {workload.key}: {sentence}" for sentence in told)
     return tuple(found)
+
+
+def forbidden(ruleset: Ruleset, snapshot: Snapshot) -> set[Talk]:
+    """The live sessions there that these rules would not let begin."""
+    found: set[Talk] = set()
+    for _, workload, share in _rooms(ruleset, snapshot):
+        with suppress(NamespaceMissing):
+            live = sockets.talks((workload,))
+            found |= live.difference(sockets.permitted(share, live, workload.addresses))
+    return found
 
 
 def remarks(ruleset: Ruleset, snapshot: Snapshot) -> tuple[str, ...]:
@@ -134,9 +157,12 @@ def _rooms(ruleset: Ruleset, snapshot: Snapshot) -> Iterator[tuple[int, Workload
 
 
 def _filler(
-    share: Ruleset, workload: Workload, backend: str, now: int
+    share: Ruleset, workload: Workload, backend: str, spared: frozenset[Talk], *, now: int
 ) -> Callable[[], tuple[str, ...]]:
-    """What is to be done inside: bring the namespace to its share, and say what differed."""
+    """What is to be done inside: bring the namespace to its share, and say what differed.
+
+    At first sessions are made known that may go on: those that are permitted, or `spared`.
+    """
 
     def fill() -> tuple[str, ...]:
         actual = kernel.read(backend)
@@ -146,7 +172,7 @@ def _filler(
         if actual.fresh:  # conntrack watches, and knows what goes on, before anything is denied
             kernel.carry_out(plan(compile((), Snapshot(workload.host), now=now), actual), backend)
             talks = sockets.talks((workload,))
-            for talk in sockets.permitted(share, talks, workload.addresses):
+            for talk in (*sockets.permitted(share, talks, workload.addresses), *spared & talks):
                 sockets.adopt(talk)
         for _ in range(TRIES):
             left = plan(share, kernel.read(backend))
@@ -156,6 +182,16 @@ def _filler(
         raise NotApplied(f"what was read back differs: {left.drift[0]}")
 
     return fill
+
+
+def _end(begun: Ruleset, workload: Workload, spared: frozenset[Talk]) -> None:
+    """Cut what these rules forbid, in the calling thread's network namespace."""
+    share = share_of(begun, _addresses(workload))
+    found = sessions.forbidden(share, workload.addresses) if share else []
+    over = [s for s in found if s.talk not in spared and s.talk.turned not in spared]
+    sockets.end({session.talk for session in over}, (workload,))
+    for session in over:
+        sessions.cut(session)
 
 
 def leave(record: Path) -> bool:

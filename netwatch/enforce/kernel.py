@@ -147,17 +147,18 @@ def carry_out(plan: Plan, backend: str, *, writer: Writer | None = None) -> None
     """
     first, rest = _first_adds(plan)
     begun = False
-    writer = writer or writer_of(backend, load().writer)
+    if plan.rules:  # a container's start changes members only: it waits for no file of settings
+        writer = writer or writer_of(backend, load().writer)
     try:
         restore_sets(first)
-        if plan.rules:  # a container's start changes members only, and must be quick
+        if writer is not None:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda each: writer.restore(*each, check_only=True), _tests(plan)))
         for step in rest:
             begun = True
             if step.family is None:
                 restore_sets(step.lines)
-            else:
+            elif writer is not None:
                 writer.restore(step.family, step.lines, check_only=False)
         if plan.guard is not None:
             write_guard(plan.guard)

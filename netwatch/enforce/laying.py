@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from netwatch.enforce.beyond import lay_beyond
 from netwatch.enforce.ends import apart
-from netwatch.enforce.layout import CapReached, Layout
+from netwatch.enforce.layout import CapReached, Layout, Products
 from netwatch.enforce.pairs import lay_pairs
 from netwatch.enforce.reach import Reach, opens
+from netwatch.enforce.regions import Region
 from netwatch.enforce.sides import Sides
-from netwatch.enforce.told import MAX_WIDTH
+from netwatch.enforce.told import MAX_WIDTH, Told
 from netwatch.policy.ir import Party
 
 MAX_BLOCKS = 64  # rules of set x set on a host: each costs every refused packet about 150 ns
 MAX_MEMBERS = 1_000_000  # of one set: maxelem is 2^20
 
 
-def layout_of(reach: Reach, sides: Sides, *, prefix: str) -> Layout:
+def layout_of(
+    reach: Reach,
+    sides: Sides,
+    *,
+    prefix: str,
+    tell: Callable[[Region, Region], Told],
+    products: Products,
+) -> Layout:
     """Sets and rules for one family; raises CapReached rather than truncate."""
-    layout = Layout(prefix, reach.family, sides.everything(reach.family))
+    everything = sides.everything(reach.family)
+    layout = Layout(prefix, reach.family, everything, tell, products)
     _lay_ends(layout, reach)
     lay_beyond(layout, reach)
     lay_pairs(layout, reach)

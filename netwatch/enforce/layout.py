@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from netwatch.enforce.ends import Group
 from netwatch.enforce.regions import PORTED, Region, Span
@@ -40,6 +40,69 @@ class CapReached(NetwatchError):
     code = "cap-reached"
 
 
+class Products:
+    """Members for each pair of two lists and each port, remembered from one time to the next."""
+
+    def __init__(self) -> None:
+        self._last: dict[object, _Product] = {}
+        self._now: dict[object, _Product] = {}
+
+    def __call__(
+        self,
+        key: object,
+        ones: tuple[str, ...],
+        span: Span,
+        others: tuple[str, ...],
+        meets: Callable[[str, str], bool],
+    ) -> frozenset[str]:
+        """`one,protocol:port,other` wherever the two meet; `key` names lists, span and `meets`."""
+        known = self._last.get(key)
+        if known is None:
+            members = frozenset(_members(ones, span, others, meets))
+        elif known.ones == ones and known.others == others:
+            members = known.members
+        else:
+            kept, came, left = _change(known.ones, ones)
+            _, more, less = _change(known.others, others)
+            members = known.members.difference(
+                _members(left, span, known.others, meets), _members(kept, span, less, meets)
+            ).union(_members(came, span, others, meets), _members(kept, span, more, meets))
+        self._now[key] = _Product(ones, others, members)
+        return members
+
+    def turn(self) -> None:
+        """Forget those that were not asked for since the turn before."""
+        self._last, self._now = self._now, {}
+
+
+class _Product(NamedTuple):
+    ones: tuple[str, ...]
+    others: tuple[str, ...]
+    members: frozenset[str]
+
+
+def _change(before: Iterable[str], now: Iterable[str]) -> tuple[set[str], set[str], set[str]]:
+    """Who stayed, who came, who left."""
+    old, new = set(before), set(now)
+    return old & new, new - old, old - new
+
+
+def _members(
+    ones: Iterable[str],
+    span: Span,
+    others: Collection[str],
+    meets: Callable[[str, str], bool],
+) -> list[str]:
+    ports = [f"{span.protocol}:{port}" for port in range(span.first, span.last + 1)]
+    return [
+        f"{one},{port},{other}"
+        for one in ones
+        for other in others
+        if meets(one, other)
+        for port in ports
+    ]
+
+
 @dataclass(slots=True)
 class Layout:
     """Members by set name, and rules by whom they are about and the place where they stand."""
@@ -47,6 +110,8 @@ class Layout:
     prefix: str
     family: int
     everything: Region
+    tell: Callable[[Region, Region], Told]
+    products: Products
     members: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     blocks: dict[tuple[str, str], list[Rule]] = field(default_factory=lambda: defaultdict(list))
     """By ("pairs", "in" or "out") and a word of PLACES."""
@@ -87,6 +152,11 @@ class Layout:
         target = self.deny if place == "barred" else Return()
         self.blocks[about, place].append(Rule(target, tuple(matches)))
 
+    def ruled(self) -> tuple[object, ...]:
+        """All that rules depend on: what is laid out as rules, and which sets hold anybody."""
+        blocks = {place: rules for place, rules in self.blocks.items() if rules}
+        return blocks, {name for name, members in self.members.items() if members}
+
     def rules(self) -> int:
         """How many rules depend on policies."""
         return sum(map(len, self.blocks.values()))
@@ -99,17 +169,18 @@ class Layout:
             return [Protocol(span.protocol), DestinationPorts(span.first, span.last)]
         return [Protocol(span.protocol)]
 
-    def teller(self) -> Callable[[Region, Region], Told]:
-        """Tells regions beside a base, each pair of them once."""
-        known: dict[tuple[Region, Region], Told] = {}
 
-        def tell(region: Region, base: Region) -> Told:
-            found = known.get((region, base))
-            if found is None:
-                found = known[region, base] = told(region, base=base, whole=self.everything)
-            return found
+def teller(everything: Region) -> Callable[[Region, Region], Told]:
+    """Tells regions beside a base, each pair of them once."""
+    known: dict[tuple[Region, Region], Told] = {}
 
-        return tell
+    def tell(region: Region, base: Region) -> Told:
+        found = known.get((region, base))
+        if found is None:
+            found = known[region, base] = told(region, base=base, whole=everything)
+        return found
+
+    return tell
 
 
 def in_order(found: Iterable[_Key]) -> list[_Key]:

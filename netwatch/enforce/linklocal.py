@@ -1,8 +1,9 @@
 """Link-local addresses of workloads: the kernel gives them, and no runtime tells of them.
 
-They are read through the id that a veth has for its peer's namespace, so nothing is entered and no
-process is needed (linux/rtnetlink.h). The address that a link gets from its MAC address (RFC 4291,
-appendix A) counts from the start, before the link is up.
+So are hardware addresses, where the runtime did not tell. They are read through the id that a
+veth has for its peer's namespace, so nothing is entered and no process is needed
+(linux/rtnetlink.h). The address that a link gets from its MAC address (RFC 4291, appendix A)
+counts from the start, before the link is up.
 """
 
 from __future__ import annotations
@@ -31,18 +32,25 @@ RECEIVE = 1 << 16
 
 
 def with_link_local(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with the link-local addresses of the workloads on its bridges.
+    """The snapshot with the link-local and hardware addresses of the workloads on its bridges.
 
     An address that two ends of links claim belongs to neither.
     """
     wanted = {link.name for w in snapshot.workloads for link in w.interfaces if link.bridge}
-    found = _addresses_of(wanted) if wanted else {}
+    found, macs = _addresses_of(wanted) if wanted else ({}, {})
     claims = Counter(address for addresses in found.values() for address in addresses)
+    faces = Counter(macs.values())
     return replace(
         snapshot,
         workloads=tuple(
             replace(
                 w,
+                interfaces=tuple(
+                    link
+                    if link.mac or faces[macs.get(link.name, "")] != 1
+                    else replace(link, mac=macs[link.name])
+                    for link in w.interfaces
+                ),
                 link_local=tuple(
                     sorted(
                         address
@@ -75,9 +83,10 @@ def _told_by_process(workload: Workload) -> tuple[str, ...]:
     )
 
 
-def _addresses_of(wanted: set[str]) -> dict[str, set[str]]:
-    """By name of the host's end of a link: the link-local addresses of its other end."""
+def _addresses_of(wanted: set[str]) -> tuple[dict[str, set[str]], dict[str, str]]:
+    """By name of the host's end of a link: link-local and hardware addresses of its other end."""
     found: dict[str, set[str]] = {}
+    macs: dict[str, str] = {}
     there: dict[int, dict[int, set[str]]] = {}
     with connect(socket.NETLINK_ROUTE) as route:
         route.setsockopt(_SOL_NETLINK, _STRICT, 1)
@@ -89,8 +98,12 @@ def _addresses_of(wanted: set[str]) -> dict[str, set[str]]:
             index, namespace = _number(link[_PEER]), _number(link[_NAMESPACE])
             if namespace not in there:
                 there[namespace] = _dumped(route, namespace)
-            found[name] = there[namespace].get(index, set()) | set(_made(route, index, namespace))
-    return found
+            found[name] = set(there[namespace].get(index, ()))
+            mac = _mac(route, index, namespace)
+            if len(mac) == 6:
+                macs[name] = mac.hex(":")
+                found[name].add(_made_from(mac))
+    return found, macs
 
 
 def _dumped(route: socket.socket, namespace: int) -> dict[int, set[str]]:
@@ -107,19 +120,18 @@ def _dumped(route: socket.socket, namespace: int) -> dict[int, set[str]]:
     return found
 
 
-def _made(route: socket.socket, index: int, namespace: int) -> Iterator[str]:
-    """The address that the kernel makes from the link's MAC address."""
+def _mac(route: socket.socket, index: int, namespace: int) -> bytes:
     request = _LINK.pack(0, 0, index, 0, 0) + attribute(_TARGET, struct.pack("=i", namespace))
     with suppress(OSError):
         for body in _ask(route, _GET_LINK, request, 0):
-            mac = attributes(body[_LINK.size :]).get(_MAC, b"")
-            if len(mac) == 6:
-                yield str(
-                    IPv6Address(
-                        b"\xfe\x80" + bytes(6)
-                        + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
-                    )
-                )  # fmt: skip
+            return attributes(body[_LINK.size :]).get(_MAC, b"")
+    return b""
+
+
+def _made_from(mac: bytes) -> str:
+    """The address that the kernel makes from a link's MAC address."""
+    made = bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + made))
 
 
 def _number(raw: bytes) -> int:

@@ -22,7 +22,7 @@ ULOG, PACKET, CONFIG = 4, 0, 1
 COMMAND, MODE, BUFFER, TIMEOUT, THRESHOLD, FLAGS = 1, 2, 3, 4, 5, 6
 BIND = 1
 COPY_PACKET, NUMBERED = 2, 1
-PAYLOAD, PREFIX, NUMBER = 9, 10, 12
+PORT, PAYLOAD, PREFIX, NUMBER = 6, 9, 10, 12  # PORT: of a bridge, NFULA_IFINDEX_PHYSINDEV
 COPY_RANGE = 96  # an IPv6 header, one extension and the ports
 BATCH = 64
 WAIT_CS = 10
@@ -31,7 +31,13 @@ RECEIVE_BUFFER = 8 << 20
 NO_ENOBUFS = 5  # NETLINK_NO_ENOBUFS
 SOL_NETLINK = 270
 MAX_KEYS = 65_536  # different (kind, ends, protocol, port) in one interval
-_KINDS = {b"D": "denied", b"A": "would-deny", b"U": "unknown", b"Q": "quarantined"}
+_KINDS = {
+    b"D": "denied",
+    b"A": "would-deny",
+    b"U": "unknown",
+    b"Q": "quarantined",
+    b"S": "spoofed",
+}
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 _PORTED = frozenset((6, 17, 132))
 _EXTENSIONS = frozenset((0, 43, 60))  # hop-by-hop, routing, destination options (RFC 8200)
@@ -51,6 +57,8 @@ class Heard:
     count: int
     first: int
     last: int
+    interface: int = 0
+    """Index of the port of a bridge that sent it; of those that are spoofed only."""
 
 
 class Tally:
@@ -102,11 +110,13 @@ class Tally:
         return Probed(*ends) in self._probed(now)
 
     def _key(self, data: bytes, at: int, end: int) -> tuple[bytes, int]:
-        """Kind, version, protocol, both addresses and the port, as bytes; empty if unreadable.
+        """Kind, version, protocol, both addresses, the port and for what is spoofed the sender's
+        interface, as bytes; empty if unreadable.
 
         And the source port, 0 where there is none.
         """
         letter = packet = b""
+        sender = bytes(4)
         while at + 4 <= end:
             size, kind = _attribute(data, at)
             if size < 4:
@@ -115,11 +125,15 @@ class Tally:
                 packet = data[at + 4 : at + size]
             elif kind == PREFIX:
                 letter = data[at + 7 : at + 8]  # nw:X:
+            elif kind == PORT:
+                sender = data[at + 4 : at + 8]
             elif kind == NUMBER:
                 self._follow(int.from_bytes(data[at + 4 : at + 8], "big"))
             at += (size + 3) & ~3
         ends, port = _read(packet)
-        return (letter + ends, port) if ends and letter in _KINDS else (b"", 0)
+        if not ends or letter not in _KINDS:
+            return b"", 0
+        return letter + ends + (sender if letter == b"S" else b""), port
 
     def _follow(self, number: int) -> None:
         if self._expected is not None and number != self._expected:
@@ -158,7 +172,9 @@ def _read(packet: bytes) -> tuple[bytes, int]:
 def _heard(key: bytes, count: int, first: int, last: int) -> Heard:
     family, width = (socket.AF_INET, 4) if key[1] == 4 else (socket.AF_INET6, 16)
     source, destination = (socket.inet_ntop(family, key[at : at + width]) for at in (3, 3 + width))
-    port = key[3 + 2 * width :]
+    port, interface = key[3 + 2 * width :], 0
+    if key[:1] == b"S":
+        port, interface = port[:-4], int.from_bytes(port[-4:], "big")
     return Heard(
         _KINDS[key[:1]],
         source,
@@ -168,6 +184,7 @@ def _heard(key: bytes, count: int, first: int, last: int) -> Heard:
         count,
         first,
         last,
+        interface,
     )
 
 

@@ -24,6 +24,7 @@ from netwatch.enforce.portguard import (
     BridgeChain,
     BridgeMatch,
     BridgeRule,
+    Carried,
     Field,
     GuardChange,
     GuardState,
@@ -41,13 +42,13 @@ _NEW_SET, _GET_SET = 9, 10
 _NEW_MEMBER, _GET_MEMBER, _DEL_MEMBER = 12, 13, 14
 APPEND = 0x800
 HOOKS = {"prerouting": 0, "forward": 2}  # linux/netfilter_bridge.h
-WIDTH = {"port": 16, "address4": 4, "address6": 16}
-TYPES = {"port": 41, "address4": 7, "address6": 8}  # nft's names for what a set holds
+WIDTH = {"port": 16, "address4": 4, "address6": 16, "mac": 8}  # in whole words of 4 bytes
+TYPES = {"port": 41, "address4": 7, "address6": 8, "mac": 9}  # nft's names for what a set holds
 _FIRST, _SECOND = 1, 2  # registers of 16 bytes, one behind the other
 _ACCEPT, _DROP, _GOTO = 1, 0, -4
 _INVERTED = 1
 ROOM = 48_000  # bytes of members in one attribute, whose length has 16 bits
-PREFIX = b"nw:U:spoofed\0"
+PREFIX = b"nw:S:spoofed\0"
 LOGGED_A_SECOND = 100
 _SAFE = re.compile(rb"nw:[0-9a-f]{10}")
 
@@ -150,11 +151,15 @@ def _decoded(name: str, key: bytes) -> Member:
     for kind in SETS[name]:
         raw = key[at : at + WIDTH[kind]]
         at += WIDTH[kind]
-        parts.append(_text(raw) if kind == "port" else _address(raw))
+        parts.append(_told(kind, raw))
     return tuple(parts)
 
 
-def _address(raw: bytes) -> str:
+def _told(kind: str, raw: bytes) -> str:
+    if kind == "port":
+        return _text(raw)
+    if kind == "mac":
+        return raw[:6].hex(":")
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
@@ -241,13 +246,18 @@ def _number(kind: int, value: int) -> bytes:
 def _match(match: BridgeMatch) -> Iterator[bytes]:
     match match:
         case Protocol(number):
+            yield _load(("link", 12, 2), _FIRST)
+            yield _equal(number.to_bytes(2, "big"))
+        case Carried(number):
             yield _meta(1, _FIRST)
             yield _equal(number.to_bytes(2, "big"))
         case Transport(number):
             yield _meta(16, _FIRST)
             yield _equal(bytes([number]))
-        case Field(header, offset, value):
+        case Field(header, offset, value, mask):
             yield _load((header, offset, len(value)), _FIRST)
+            if mask:
+                yield _masked(mask)
             yield _equal(value)
         case Among(name, way, field, negated):
             if way:
@@ -264,12 +274,20 @@ def _meta(key: int, register: int) -> bytes:
 
 def _load(field: tuple[str, int, int], register: int) -> bytes:
     header, offset, size = field
-    values = (register, {"network": 1, "transport": 2}[header], offset, size)
+    values = (register, {"link": 0, "network": 1, "transport": 2}[header], offset, size)
     return _step("payload", *(_number(kind, value) for kind, value in enumerate(values, 1)))
 
 
 def _equal(value: bytes) -> bytes:
     return _step("cmp", _number(1, _FIRST), _number(2, 0), nested(3, attribute(1, value)))
+
+
+def _masked(mask: bytes) -> bytes:
+    registers = (
+        _number(kind, value) for kind, value in ((1, _FIRST), (2, _FIRST), (3, len(mask)))
+    )
+    data = ((4, mask), (5, bytes(len(mask))))
+    return _step("bitwise", *registers, *(nested(kind, attribute(1, raw)) for kind, raw in data))
 
 
 def _verdict(rule: BridgeRule) -> Iterator[bytes]:
@@ -312,6 +330,8 @@ def _encoded(name: str, member: Member) -> bytes:
     for kind, text in zip(SETS[name], member, strict=True):
         if kind == "port":
             found += text.encode()[:15].ljust(16, b"\0")
+        elif kind == "mac":
+            found += bytes.fromhex(text.replace(":", "")).ljust(8, b"\0")
         else:
             family = socket.AF_INET if kind == "address4" else socket.AF_INET6
             found += socket.inet_pton(family, text)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from netwatch.enforce.ends import Group, apart
+from netwatch.enforce.ends import Group, apart, together
 from netwatch.enforce.layout import Layout, in_order
 from netwatch.enforce.reach import Cell, Reach
 from netwatch.enforce.regions import Span
@@ -38,8 +38,7 @@ class _Members:
 
 def lay_pairs(layout: Layout, reach: Reach) -> None:
     """Members, except where one container's start would add more than it may."""
-    tell = layout.teller()
-    cells = [(cell, tell(cell.region, cell.base)) for cell in reach.cells]
+    cells = [(cell, layout.tell(cell.region, cell.base)) for cell in reach.cells]
     shut = _Shut.of(reach, cells)
     blocks: dict[str, dict[Span | None, Pairs]] = {
         place: defaultdict(set) for place in ("exact", "barred", "wide")
@@ -52,14 +51,14 @@ def lay_pairs(layout: Layout, reach: Reach) -> None:
             blocks["barred"][long].add(pair)
     shut.lay(layout)
     for each in _light(layout, _members(cells, shut), blocks):
-        ports = [f"{each.span.protocol}:{n}" for n in range(each.span.first, each.span.last + 1)]
-        layout.members[each.name] |= {
-            f"{one},{port},{other}"
-            for port in ports
-            for one in each.source.addresses
-            for other in each.destination.addresses
-            if not apart(one, other)
-        }
+        one, other = each.source, each.destination
+        layout.members[each.name] |= layout.products(
+            (layout.prefix, each.name, one.name, other.name, each.span),
+            one.addresses,
+            each.span,
+            other.addresses,
+            together,
+        )
     for place, found in blocks.items():
         for span in in_order(found):
             for sources, destinations in rectangles(found[span]):
@@ -72,17 +71,20 @@ def _light(
     """Those that may be members; the heaviest of an overloaded end become rules."""
     every = list(members)
     load = layout.load
+    ends = {end.name: end for one in every for end in (one.source, one.destination)}
+    width = {name: _width(end) for name, end in ends.items()}
     for each in every:
-        load[each.source.name] += each.ports * _width(each.destination)
-        load[each.destination.name] += each.ports * _width(each.source)
+        load[each.source.name] += each.ports * width[each.destination.name]
+        load[each.destination.name] += each.ports * width[each.source.name]
     for each in sorted(
-        every, key=lambda one: -one.ports * max(_width(one.source), _width(one.destination))
+        every,
+        key=lambda one: -one.ports * max(width[one.source.name], width[one.destination.name]),
     ):
         one, other = each.source, each.destination
         if max(load[one.name], load[other.name]) > MAX_EVENT:
             blocks["exact" if each.name == "edge" else "barred"][each.span].add((one, other))
-            load[one.name] -= each.ports * _width(other)
-            load[other.name] -= each.ports * _width(one)
+            load[one.name] -= each.ports * width[other.name]
+            load[other.name] -= each.ports * width[one.name]
             continue
         yield each
 

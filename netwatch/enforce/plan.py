@@ -29,14 +29,13 @@ from netwatch.enforce.render import (
     create_line,
     jump,
     mark,
-    member_line,
+    member_lines,
     word,
 )
 from netwatch.enforce.ruleset import (
     FAMILIES,
     HOOKS,
     Chain,
-    MemberSet,
     Ruleset,
 )
 
@@ -50,6 +49,7 @@ _MIDDLE = (
     *(("del", phase) for phase in ("guard", "known", "ingress", "anyone", "egress")),
 )
 _LAST = (("del", "block"), ("del", "bar"), ("del", "allow"), ("destroy", ""))
+_ORDER = (_FIRST, _MIDDLE, _LAST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,23 @@ def plan(desired: Ruleset, actual: Actual) -> Plan:
         ]
     guard = guard_change(desired.guard, actual.guard, drift)
     return Plan(tuple(steps), tuple(drift), guard)
+
+
+def moves(before: Ruleset, after: Ruleset) -> Plan | None:
+    """What leads from one ruleset to another one with the same rules, as `plan` would have it:
+    members only. None where rules or sets are others.
+    """
+    if before.chains != after.chains or before.enforcing is not after.enforcing:
+        return None
+    held = {each.title: (each.kind, each.members) for each in before.sets}
+    if held.keys() != {each.title for each in after.sets}:
+        return None
+    drift: list[str] = []
+    changes = _set_changes(after, Actual(sets=held), drift)
+    ordered = (tuple(x for key in part for x in changes.get(key, ())) for part in _ORDER)
+    steps = tuple(Step(None, lines) for lines in ordered if lines)
+    change = guard_change(after.guard, guard_state(before.guard), drift)
+    return Plan(steps, tuple(drift), change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +290,15 @@ def _set_changes(
             drift.append(f"the set {each.title} is missing")
             line = create_line(each.title, each.kind, each.family)
             found.setdefault(("create", ""), []).append(line)
-        _tell(each, members, drift, known=bool(kind))
-        for verb, more in (("add", each.members - members), ("del", members - each.members)):
-            lines = [member_line(verb, each.title, member) for member in sorted(more)]
+        elif members == each.members:
+            continue
+        came, left = each.members - members, members - each.members
+        if kind:
+            drift.append(
+                f"the set {each.title} lacks {len(came)} members and has {len(left)} too many"
+            )
+        for verb, more in (("add", came), ("del", left)):
+            lines = member_lines(verb, each.title, more)
             # no rule asks for a set that is new: who is known may be told before ends are closed
             phase = "allow" if each.phase == "known" and not kind else each.phase
             found.setdefault((verb, phase), []).extend(lines)
@@ -284,12 +307,6 @@ def _set_changes(
     drift += [f"the set {name} should not be there" for name in gone]
     found["destroy", ""] = [f"destroy {word(name)}" for name in gone]
     return found
-
-
-def _tell(each: MemberSet, members: frozenset[str], drift: list[str], *, known: bool) -> None:
-    if known and each.members != members:
-        more, less = len(each.members - members), len(members - each.members)
-        drift.append(f"the set {each.title} lacks {more} members and has {less} too many")
 
 
 def desired_state(desired: Ruleset, *, docker: bool = False) -> Actual:

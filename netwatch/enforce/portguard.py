@@ -1,10 +1,14 @@
 """What each port of a bridge may send, as values: a workload its own addresses and nothing else.
 
 Identity is an address, so an address must not be anybody's for the taking. On networks that fail
-closed a port passes IPv4, IPv6 and ARP that name an address of its owner as their sender, and
-nobody else's frames may name one. A raw socket, which Docker permits by default, could otherwise
-speak as its neighbour. The rules are constant; ports and addresses are members of sets.
+closed a port passes IPv4, IPv6 and ARP that name an address of its owner as their sender, in
+frames of its owner's hardware address, and nobody else's frames may name one. A raw socket, which
+Docker permits by default, could otherwise speak as its neighbour. No frame with a VLAN tag passes
+there: br_netfilter shows it to no rule, and whoever gets a tag of VLAN 0 takes it off and forgets
+it. And whose ingress is isolated hears no broadcast or multicast, whoever sent it (DHCP, neighbour
+discovery and MLD excepted): rules know it by its own addresses, and who answers one is reached.
 
+The rules are constant; ports and addresses are members of sets.
 This is a table of the bridge family: it sees frames before the host routes or bridges them, needs
 no br_netfilter, and shows nothing of ours to iptables. The quarantine stands in it too.
 """
@@ -12,13 +16,15 @@ no br_netfilter, and shows nothing of ours to iptables. The quarantine stands in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from functools import cache
+from ipaddress import ip_network
 
-from netwatch.enforce.regions import family_of
+from netwatch.enforce.regions import ALWAYS, family_of
 from netwatch.model.snapshot import Network, Snapshot
 from netwatch.model.workload import Workload
+from netwatch.policy.networks import span
 
 TABLE = "netwatch"
 MAX_PORTS = 65_536  # of one host: a bridge has at most 1,024 (BR_MAX_PORTS)
@@ -29,7 +35,14 @@ _SERVER = 67  # DHCP: asked from 0.0.0.0, as RFC 2131 says
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """The frame carries this ethertype."""
+    """The frame has this ethertype; with a VLAN tag, that of the tag."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The frame carries this protocol, behind whatever tag."""
 
     number: int
 
@@ -43,11 +56,13 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`size` bytes at `offset` of a header (network or transport): equal to `value`."""
+    """The bytes at `offset` of a header (link, network or transport) are `value`; of them only the
+    bits of `mask`, where there is one."""
 
     header: str
     offset: int
     value: bytes
+    mask: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +78,7 @@ class Among:
     negated: bool = False
 
 
-BridgeMatch = Protocol | Transport | Field | Among
+BridgeMatch = Protocol | Carried | Transport | Field | Among
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +107,28 @@ class BridgeChain:
 _SOURCE4, _SOURCE6 = ("network", 12, 4), ("network", 8, 16)
 _SENDER = ("network", 14, 4)  # ARP for IPv4 over Ethernet, RFC 826
 _TARGET = ("transport", 8, 16)
-_ADVERTISED = (Protocol(IP6), Transport(_ICMPV6), Field("transport", 0, bytes([_ADVERTISEMENT])))
+_FACE = ("link", 6, 6)
+_DHCP = (67, 68, 546, 547)
+_ADVERTISED = (Carried(IP6), Transport(_ICMPV6), Field("transport", 0, bytes([_ADVERTISEMENT])))
+# to many at once: 224.0.0.0/4 and 255.255.255.255, what ends a subnet, ff00::/8
+_GROUPS: tuple[tuple[BridgeMatch, ...], ...] = (
+    (Carried(IP), Field("network", 16, b"\xe0", b"\xe0")),
+    (
+        Carried(IP),
+        Field("network", 19, b"\x03", b"\x03"),
+        Among("directed", "", ("network", 16, 4)),
+    ),
+    (Carried(IP6), Field("network", 24, b"\xff")),
+)
+# 0x8100 and 0x88a8 (IEEE 802.1Q and 802.1ad), and neither IP (0x0800, 0x86dd) nor ARP: one
+# comparison, for it costs each frame
+_TAGGED = Field("link", 12, b"\x80", b"\x82")
 # what each ethertype names as its sender, and the families' sets
 _SENDERS = ((IP, _SOURCE4, 4), (IP6, _SOURCE6, 6), (ARP, _SENDER, 4))
 
 CHAINS = (
     BridgeChain("foreign", (
-        *(BridgeRule("log", (Protocol(kind),)) for kind in (IP, IP6)),
+        *(BridgeRule("log", (Carried(kind),)) for kind in (IP, IP6)),
         BridgeRule("drop"),
     )),
     BridgeChain("own", (
@@ -113,6 +143,9 @@ CHAINS = (
         BridgeRule("goto foreign"),
     )),
     BridgeChain("enter", (
+        BridgeRule("goto foreign", (
+            Among("macs", "in", _FACE, negated=True), Among("faces", "in"),
+        )),
         BridgeRule("goto foreign", (
             *_ADVERTISED, Among("ports", "in"), Among("own6", "in", _TARGET, negated=True),
         )),
@@ -130,13 +163,28 @@ CHAINS = (
             for kind, sender, family in _SENDERS
         ),
     ), hook="prerouting", priority=-200),
+    BridgeChain("group", (
+        *(
+            BridgeRule("accept", (Transport(_UDP), Field("transport", 2, port.to_bytes(2, "big"))))
+            for port in _DHCP
+        ),
+        *(
+            BridgeRule("accept", (
+                Protocol(IP6), Transport(_ICMPV6), Field("transport", 0, bytes([kind])),
+            ))
+            for kind in ALWAYS
+        ),
+        BridgeRule("drop"),
+    )),
     BridgeChain("caged", (
         BridgeRule("accept", (Protocol(ARP),)),
         BridgeRule("drop"),
     )),
     BridgeChain("between", (
+        BridgeRule("goto foreign", (_TAGGED, Among("ports", "out"))),
         BridgeRule("goto caged", (Among("cages", "in"),)),
         BridgeRule("goto caged", (Among("cages", "out"),)),
+        *(BridgeRule("goto group", (*each, Among("deaf", "out"))) for each in _GROUPS),
     ), hook="forward", priority=100),  # behind br_netfilter (-1), so that iptables logs first
 )  # fmt: skip
 
@@ -146,6 +194,10 @@ SETS = {
     "own6": ("port", "address6"),
     "claimed4": ("address4",),
     "claimed6": ("address6",),
+    "macs": ("port", "mac"),
+    "faces": ("port",),  # those whose hardware address is known
+    "deaf": ("port",),  # those whose owner's ingress is isolated
+    "directed": ("address4",),  # broadcast addresses
     "cages": ("port",),
 }
 Member = tuple[str, ...]
@@ -198,46 +250,66 @@ class GuardChange:
     delete: tuple[tuple[str, tuple[Member, ...]], ...] = ()
 
 
-def guard_of(snapshot: Snapshot, closed: Iterable[Network]) -> PortGuard:
-    """The guard of the ports of these networks, and of whoever is quarantined."""
+def guard_of(
+    snapshot: Snapshot, closed: Iterable[Network], isolated: Set[str] = frozenset()
+) -> PortGuard:
+    """The guard of the ports of these networks, and of whoever is quarantined.
+
+    `isolated`: addresses of workloads whose ingress is isolated.
+    """
     networks = {network.name: network for network in closed if network.bridge}
     bridges = {network.bridge for network in networks.values()}
-    subnets = [
-        ip_network(text, strict=False) for network in networks.values() for text in network.subnets
-    ]
     held = {entry.workload: entry for entry in snapshot.quarantined}
     found: dict[str, set[Member]] = {name: set() for name in SETS}
     for workload in snapshot.workloads:
         inmate = held.get(workload.key) if not workload.host_network else None
         guarded = {
-            link.name
+            (link.name,)
             for link in workload.interfaces
             if link.bridge and (link.network in networks or link.bridge in bridges or inmate)
         }
         if inmate and not inmate.allow:  # with a forensic network iptables has to judge
-            found["cages"] |= {(name,) for name in guarded}
-        found["ports"] |= {(name,) for name in guarded}
+            found["cages"] |= guarded
+        found["ports"] |= guarded
+        if not isolated.isdisjoint(workload.addresses):
+            found["deaf"] |= guarded
         if networks or guarded:
             _own(found, workload)
-        for address in workload.addresses:
-            if any(ip_address(address) in subnet for subnet in subnets):
-                found[f"claimed{family_of(address)}"].add((address,))
-    for network in networks.values():
-        for gateway in network.gateways:
-            if gateway in snapshot.addresses:  # else a router beyond the bridge has it
-                found[f"claimed{family_of(gateway)}"].add((gateway,))
+    _claimed(found, tuple(networks.values()), snapshot)
     if not found["ports"] and not networks:
         return NO_GUARD
     return PortGuard({name: frozenset(members) for name, members in found.items()})
 
 
+def _claimed(
+    found: dict[str, set[Member]], networks: tuple[Network, ...], snapshot: Snapshot
+) -> None:
+    """Addresses of these networks that somebody has, and those that mean everybody there."""
+    subnets = [ip_network(text, strict=False) for network in networks for text in network.subnets]
+    spans = [span(text) for network in networks for text in network.subnets]
+    found["directed"] = {(str(each.broadcast_address),) for each in subnets if each.version == 4}
+    for workload in snapshot.workloads:
+        for address in workload.addresses:
+            family, number, _ = span(address)
+            if any(v == family and low <= number <= high for v, low, high in spans):
+                found[f"claimed{family_of(address)}"].add((address,))
+    for network in networks:
+        for gateway in network.gateways:
+            if gateway in snapshot.addresses:  # else a router beyond the bridge has it
+                found[f"claimed{family_of(gateway)}"].add((gateway,))
+
+
 def _own(found: dict[str, set[Member]], workload: Workload) -> None:
     for link in workload.interfaces:
         if link.bridge:
+            if link.mac and (link.name,) in found["ports"]:
+                found["macs"].add((link.name, link.mac))
+                found["faces"].add((link.name,))
             for address in (*workload.addresses, *workload.link_local):
                 found[f"own{family_of(address)}"].add((link.name, address))
 
 
+@cache
 def guard_marks() -> dict[str, tuple[str, ...]]:
     """The marks of all chains of the table as it should be."""
     return {chain.name: tuple(rule.mark for rule in chain.rules) for chain in CHAINS}

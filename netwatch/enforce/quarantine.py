@@ -203,11 +203,13 @@ def remove(*, release_all: bool, for_good: bool = True) -> bool:
     return host.remove(for_good=for_good)
 
 
-def enforce_only(files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int) -> None:
+def enforce_only(
+    files: Sequence[Path], snapshot: Snapshot, *, backend: str, now: int, drain: bool = False
+) -> None:
     """These policies and the quarantine; `host.remove` where there is neither."""
     chosen = marked(snapshot, now=now)
     if files or chosen.quarantined:
-        host.apply(files, chosen, backend=backend, now=now)
+        host.apply(files, chosen, backend=backend, now=now, drain=drain)
     else:
         host.remove()
 

@@ -8,13 +8,13 @@ ports to itself needs no rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from netwatch.enforce.ends import Gate, Group
 from netwatch.enforce.regions import Region, Span, both, less, united
 from netwatch.enforce.sides import Sides
-from netwatch.enforce.told import is_default, is_narrow
+from netwatch.enforce.told import Told, is_default, is_narrow
 from netwatch.model.workload import Workload
 from netwatch.policy.ir import Party
 from netwatch.policy.judgement import Direction
@@ -132,6 +132,47 @@ def reach_of(
         tuple(door for gate in gates if gate.family == family for door in far_doors(sides, gate)),
         tuple(a for group in known if group.party.host for a in group.addresses),
         tuple(dict.fromkeys(granular)),
+    )
+
+
+def renewed(reach: Reach, groups: Iterable[Group], doors: Iterable[Door]) -> Reach:
+    """The same for groups of the same names that have other addresses; not with gates."""
+    now = {group.name: group for group in groups if group.family == reach.family}
+
+    def those(chosen: Iterable[Group]) -> tuple[Group, ...]:
+        return tuple(now[group.name] for group in chosen)
+
+    return replace(
+        reach,
+        local=those(reach.local),
+        closed_in=those(reach.closed_in),
+        closed_out=those(reach.closed_out),
+        shut_in=those(reach.shut_in),
+        shut_out=those(reach.shut_out),
+        anyone=tuple((now[group.name], region) for group, region in reach.anyone),
+        cells=tuple(
+            Cell(now[c.source.name], now[c.destination.name], c.region, c.base)
+            for c in reach.cells
+        ),
+        outward=tuple(
+            Outward(o.direction, now[o.group.name], o.region, o.networks, o.base)
+            for o in reach.outward
+        ),
+        doors=tuple(door for door in doors if (":" in door.address) == (reach.family == 6)),
+        host=tuple(a for group in now.values() if group.party.host for a in group.addresses),
+    )
+
+
+def telling(reach: Reach, tell: Callable[[Region, Region], Told]) -> Reach:
+    """Without what says nothing, where nobody weighs it against what is barred."""
+    cells = [(cell, tell(cell.region, cell.base)) for cell in reach.cells]
+    outward = [(each, tell(each.region, each.base)) for each in reach.outward]
+    if any(said.barred for _, said in (*cells, *outward)):
+        return reach
+    return replace(
+        reach,
+        cells=tuple(cell for cell, said in cells if said.speaks),
+        outward=tuple(each for each, said in outward if said.speaks),
     )
 
 

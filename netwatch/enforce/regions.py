@@ -15,6 +15,7 @@ from netaddr import IPAddress, IPNetwork, IPRange, cidr_merge
 PORTED = ("tcp", "udp", "sctp")
 OTHER = "other"  # stands for every protocol that no document names
 LAST_PORT = 65535
+ALWAYS = (130, 131, 132, 133, 134, 135, 136, 137, 143)  # ICMPv6: MLD, neighbour discovery
 
 
 class Span(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 from netwatch.enforce.ruleset import (
     Chain,
@@ -132,6 +133,19 @@ def create_line(title: str, kind: str, family: int) -> str:
 
 
 _MEMBER = re.compile(r"[0-9a-f.:/]+(,[a-z0-9]+:[0-9]+)?(,[A-Za-z0-9._/:-]+)?")
+
+
+_MEMBERS = re.compile(rf"(?:{_MEMBER.pattern}\n)*")
+
+
+def member_lines(verb: str, title: str, members: Iterable[str]) -> list[str]:
+    """`add` or `del` of each member, in order; they are looked at all at once."""
+    ordered = sorted(members)
+    text = "".join(f"{member}\n" for member in ordered)
+    if text.count("\n") != len(ordered) or not _MEMBERS.fullmatch(text):
+        return [member_line(verb, title, member) for member in ordered]
+    head = f"{verb} {word(title)} "
+    return [head + member for member in ordered]
 
 
 def member_line(verb: str, title: str, member: str) -> str:

@@ -69,6 +69,7 @@ class Sides:
         )
         self._spoken: dict[tuple[Direction, tuple[int, ...]], _Words] = {}
         self._words: dict[tuple[Direction, str], _Words | None] = {}
+        self._governing: dict[object, tuple[int, ...]] = {}
         self._parts: dict[object, _Parts] = {}
         self._answers: dict[object, Region] = {}
         self._pairs: dict[tuple[Region, Region], Region] = {}
@@ -85,9 +86,8 @@ class Sides:
         if key not in self._words:
             chosen = tuple(
                 number
-                for number, policy in enumerate(self.policies)
-                if governs(policy, workload, self.judge.world)
-                and _rules(policy, direction) is not None
+                for number in self.governing(workload)
+                if _rules(self.policies[number], direction) is not None
             )
             spoken = (direction, chosen)
             if chosen and spoken not in self._spoken:
@@ -95,6 +95,22 @@ class Sides:
                 self._spoken[spoken] = _Words.of(documents, direction, self.world)
             self._words[key] = self._spoken[spoken] if chosen else None
         return self._words[key]
+
+    def governing(self, workload: Workload) -> tuple[int, ...]:
+        """The numbers of the documents that govern it."""
+        key = (workload.namespace, workload.labels, workload.host_network)
+        found = self._governing.get(key)
+        if found is None:
+            found = self._governing[key] = tuple(
+                number
+                for number, policy in enumerate(self.policies)
+                if governs(policy, workload, self.judge.world)
+            )
+        return found
+
+    def other_workloads(self) -> None:
+        """From here on the same names may be other workloads."""
+        self._words.clear()
 
     def side(self, direction: Direction, own: Party, peer: Party, family: int) -> Region:
         """The ports that `own` lets in from, or out to, `peer`; not asked about itself."""

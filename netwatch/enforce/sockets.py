@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -55,6 +56,11 @@ class Talk(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.client} -> {self.server} {self.protocol}/{self.port}"
+
+    @property
+    def turned(self) -> Talk:
+        """The same, if it was the other end that began it."""
+        return Talk(self.server, self.port, self.client, self.client_port, self.protocol)
 
 
 def talks(workloads: Iterable[Workload]) -> set[Talk]:
@@ -110,11 +116,10 @@ def adopt(talk: Talk) -> None:
     """Enter the session as established; one that conntrack knows already stays as it is."""
     family = socket.AF_INET if ip_address(talk.client).version == 4 else socket.AF_INET6
     there = _tuple(family, talk)
-    turned = Talk(talk.server, talk.port, talk.client, talk.client_port, talk.protocol)
     body = b"".join(
         (
             netlink.nested(TUPLE_ORIG, there),
-            netlink.nested(TUPLE_REPLY, _tuple(family, turned)),
+            netlink.nested(TUPLE_REPLY, _tuple(family, talk.turned)),
             netlink.attribute(STATUS, struct.pack("!I", SEEN)),
             _tcp_state() if talk.protocol == "tcp" else b"",
             netlink.attribute(TIMEOUT, struct.pack("!I", LIFETIME_S[talk.protocol])),
@@ -150,21 +155,36 @@ def _tuple(family: int, talk: Talk) -> bytes:
     return addresses + ports
 
 
-def destroy(talk: Talk) -> int:
-    """End the sockets of this session in the calling thread's network namespace; how many.
+def end(doomed: Collection[Talk], workloads: Iterable[Workload]) -> int:
+    """End the sockets of these sessions inside the workloads that hold them; how many.
 
     Both sides learn of it at once (sock_diag's SOCK_DESTROY, tcp_abort); where the kernel can not
     do that, they find out when nothing gets through.
     """
     ended = 0
-    there = talk.client, talk.client_port, talk.server, talk.port
-    for family in _FAMILIES:
-        request = _wanted(family, talk.protocol, ESTABLISHED)
-        for body in netlink.dump_raw(SOCK_DIAG, BY_FAMILY, request):
-            near, far = struct.unpack_from("!HH", body, 4)
-            ends = _address(body[8:24], family), near, _address(body[24:40], family), far
-            if ends in (there, there[2:] + there[:2]):
-                ended += netlink.tell(SOCK_DIAG, DESTROY, _only(family, talk.protocol, body)) == 0
+    for workload in workloads if doomed else ():
+        here = {*workload.addresses}
+        own = {talk for talk in doomed if talk.client in here or talk.server in here}
+        if own and workload.pid is not None and not workload.host_network:
+            with suppress(NamespaceMissing):  # it ended meanwhile, and its sessions with it
+                ended += inside(path_of_pid(workload.pid), partial(_destroy, own))
+    return ended
+
+
+def _destroy(doomed: Collection[Talk]) -> int:
+    """The sockets of these sessions in the calling thread's network namespace."""
+    ended = 0
+    for protocol in sorted({talk.protocol for talk in doomed} & _NUMBERS.keys()):
+        there = {tuple(talk[:4]) for talk in doomed if talk.protocol == protocol}
+        for family in _FAMILIES:
+            for body in netlink.dump_raw(
+                SOCK_DIAG, BY_FAMILY, _wanted(family, protocol, ESTABLISHED)
+            ):
+                near, far = struct.unpack_from("!HH", body, 4)
+                ends = _address(body[8:24], family), near, _address(body[24:40], family), far
+                if ends in there or ends[2:] + ends[:2] in there:
+                    asked = _only(family, protocol, body)
+                    ended += netlink.tell(SOCK_DIAG, DESTROY, asked) == 0
     return ended
 
 

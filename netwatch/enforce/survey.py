@@ -227,9 +227,18 @@ def _bridges() -> Check:
 
 
 def _conntrack() -> Check:
-    ok = Path("/proc/sys/net/netfilter/nf_conntrack_max").exists()
-    found = "there" if ok else "not loaded"
-    return Check("conntrack", ok, found, None if ok else "modprobe nf_conntrack")
+    place = Path("/proc/sys/net/netfilter")
+    try:
+        used, most = (
+            int((place / f"nf_conntrack_{name}").read_text()) for name in ("count", "max")
+        )
+    except (OSError, ValueError):
+        return Check("conntrack", False, "not loaded", "modprobe nf_conntrack")
+    told = f"{used} of {most} connections"
+    if most and used >= most:  # 0: no limit
+        fix = f"sysctl net.netfilter.nf_conntrack_max={4 * most}"
+        return Check("conntrack", False, f"full: {told}; new ones are dropped", fix)
+    return Check("conntrack", True, told)
 
 
 def _accounting() -> Check:

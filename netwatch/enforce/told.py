@@ -31,6 +31,11 @@ class Told(NamedTuple):
     barred: frozenset[Spot] = frozenset()
     long: Region = ()
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it is any different from the base."""
+        return bool(self.few or self.wide or self.barred or self.long)
+
     def holds(self, spot: Spot) -> bool:
         """Whether this port is in the region."""
         protocol, port = spot

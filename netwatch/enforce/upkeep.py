@@ -5,51 +5,68 @@ runtime does not answer the rules in the kernel stay as they are; only the addre
 that have ended are nobody's from then on, for the runtime may give them to others before it tells
 (dockerd does, when it is restarted). What others changed is told apart from what must change
 because time, workloads or documents did: it is what differs from the rules that we put there last.
+
+A container's start waits for `follow`, which only writes members. Reading back (20 ms) and what
+concerns sessions come after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from netwatch.enforce import (
     bridging,
     closures,
     counters,
+    draining,
     escapes,
     gate,
     host,
     indoors,
     kernel,
     sessions,
+    sockets,
     standing,
 )
 from netwatch.enforce.begun import lenient
-from netwatch.enforce.compile import compile
+from netwatch.enforce.compile import Compiler, names_of
 from netwatch.enforce.ends import host_addresses
 from netwatch.enforce.linklocal import with_link_local
-from netwatch.enforce.plan import Actual, Plan, desired_state, plan
+from netwatch.enforce.plan import Actual, Plan, moves, plan
 from netwatch.enforce.regions import family_of
 from netwatch.enforce.render import member_line
 from netwatch.enforce.ruleset import Ruleset
+from netwatch.enforce.sessions import Session
 from netwatch.enforce.sets import NotApplied, restore_sets
 from netwatch.kernel.namespaces import path_of_pid
 from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Snapshot
+from netwatch.model.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What a look found: all that differed, and what of it others had changed, in sentences.
 
-    `ruleset` and `snapshot` are what the kernel holds now: the next look is given them.
+    `ruleset` and `snapshot` are what the kernel holds now: the next look is given them, and
+    `compiler` made the former of the latter.
     """
 
     ruleset: Ruleset
     snapshot: Snapshot
+    compiler: Compiler = field(compare=False, repr=False)
     drift: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Escaped:
+    """Sessions that are to be cut; `names` are workloads by address."""
+
+    sessions: Sequence[Session]
+    names: Mapping[str, str]
 
 
 def refresh(applied: host.Applied, snapshot: Snapshot, *, now: int) -> tuple[str, ...]:
@@ -83,25 +100,139 @@ def look(
             "the rules in the kernel stay as they are; netwatch host apply",
         )
     with kernel.lock():
-        if not still():
-            raise kernel.Busy("somebody else has just changed what is applied", "try again")
-        snapshot = with_link_local(snapshot)
-        ruleset = compile(applied.policies, snapshot, now=now)
-        moved = last is not None and _move_members(last, ruleset, applied.backend)
-        if moved:
-            last = Kept(ruleset, snapshot)
+        _refuse_others(still)
+        snapshot = with_link_local(_closed_as(snapshot, last))
+        compiler = last.compiler if last else Compiler(applied.policies)
+        ruleset = compiler(snapshot, now=now, told=False)
         actual = kernel.read(applied.backend)
         todo = plan(ruleset, actual)
         switches = bridging.see(snapshot, enforcing=ruleset.enforcing)
-        if moved or not todo.empty:
-            begun = lenient(ruleset, applied.policies, snapshot, now=now)
-            _mend(todo, begun, snapshot, applied.backend)
-        within = indoors.settle(ruleset, snapshot, applied.backend, record=host.rooms(), now=now)
+        if not todo.empty:
+            counters.bank(todo, applied.backend, host.folder())
+            kernel.carry_out(todo, applied.backend)
+            settled = Kept(ruleset, snapshot, compiler)
+            _settle(settled, too_early(settled, applied, now=now))
+        within = _inside(ruleset, snapshot, applied, now=now)
     same = last is not None and last.snapshot == snapshot and last.ruleset == ruleset
     foreign = (*_foreign(last, todo, actual, same=same), *(within if same else ()))
     if last is not None and last.ruleset.enforcing:
         foreign = (*switches, *foreign)
-    return Kept(ruleset, snapshot, (*switches, *todo.drift, *within), foreign)
+    return Kept(ruleset, snapshot, compiler, (*switches, *todo.drift, *within), foreign)
+
+
+def follow(
+    applied: host.Applied,
+    snapshot: Snapshot,
+    *,
+    now: int,
+    last: Kept,
+    still: Callable[[], bool] = lambda: True,
+) -> Kept | None:
+    """Do what a container's start or end asks for: members only, from what was put there last.
+
+    None, with nothing done, if it takes more than that. Nothing is read back: what the kernel then
+    holds besides is foreign, and a `look` mends it. Raises as `look` does.
+    """
+    with kernel.lock():
+        _refuse_others(still)
+        snapshot = _linked(_closed_as(snapshot, last), last.snapshot)
+        ruleset = last.compiler(snapshot, now=now, told=False)
+        todo = moves(last.ruleset, ruleset)
+        if todo is None:
+            return None
+        with suppress(NotApplied):  # others changed the sets
+            kernel.carry_out(todo, applied.backend)
+    return Kept(ruleset, snapshot, last.compiler)
+
+
+def holds(kept: Kept, backend: str) -> bool:
+    """Whether the kernel has what was put there. Nobody is kept from writing meanwhile."""
+    if bridging.unseen(kept.snapshot, enforcing=kept.ruleset.enforcing):
+        return False
+    return plan(kept.ruleset, kernel.read(backend)).empty
+
+
+def too_early(kept: Kept, applied: host.Applied, *, now: int) -> Escaped:
+    """The sessions that had begun before these rules denied them."""
+    begun = lenient(kept.ruleset, applied.policies, kept.snapshot, now=now)
+    found = draining.doomed(sessions.forbidden(begun, host_addresses(kept.snapshot)))
+    return Escaped(found, names_of(kept.snapshot))
+
+
+def settle(kept: Kept, escaped: Escaped, *, still: Callable[[], bool]) -> None:
+    """What follows from new members: those sessions end, and what is to outlive us is written."""
+    with kernel.lock():
+        _refuse_others(still)
+        _settle(kept, escaped)
+
+
+def _settle(kept: Kept, escaped: Escaped) -> None:
+    sockets.end({session.talk for session in escaped.sessions}, kept.snapshot.workloads)
+    escapes.end(escaped.sessions, escaped.names, host.folder())
+    closures.keep(closures.bridges_of(kept.ruleset))
+    standing.keep(closed=gate.bridges_to_close(kept.ruleset, kept.snapshot))
+
+
+def settle_inside(kept: Kept, applied: host.Applied, *, now: int) -> tuple[str, ...]:
+    """Whoever has packets that this host does not see gets his share of the rules; the drift."""
+    with kernel.lock():
+        return _inside(kept.ruleset, kept.snapshot, applied, now=now)
+
+
+def _inside(
+    ruleset: Ruleset, snapshot: Snapshot, applied: host.Applied, *, now: int
+) -> tuple[str, ...]:
+    begun = lenient(ruleset, applied.policies, snapshot, now=now)
+    return indoors.settle(
+        ruleset, snapshot, applied.backend, record=host.rooms(), now=now, begun=begun
+    )
+
+
+def _refuse_others(still: Callable[[], bool]) -> None:
+    if not still():
+        raise kernel.Busy("somebody else has just changed what is applied", "try again")
+
+
+def _closed_as(snapshot: Snapshot, last: Kept | None) -> Snapshot:
+    """A network stays closed although whoever it was closed for has gone; see `closures`."""
+    bridges = closures.bridges_of(last.ruleset) if last else frozenset()
+    if bridges.issubset(snapshot.closed):
+        return snapshot
+    return replace(snapshot, closed=tuple(sorted(bridges.union(snapshot.closed))))
+
+
+def _linked(snapshot: Snapshot, last: Snapshot) -> Snapshot:
+    """With what the kernel tells of links: asked again only if there are others than before."""
+    if _links(snapshot) != _links(last):
+        return with_link_local(snapshot)
+    known = {(w.identity, w.runtime_id): w for w in last.workloads}
+    return replace(
+        snapshot,
+        workloads=tuple(
+            _as_before(w, known.get((w.identity, w.runtime_id))) for w in snapshot.workloads
+        ),
+    )
+
+
+def _as_before(workload: Workload, before: Workload | None) -> Workload:
+    if before is None:
+        return workload
+    found = replace(workload, interfaces=before.interfaces, link_local=before.link_local)
+    return before if found == before else found
+
+
+def _links(snapshot: Snapshot) -> list[tuple[object, ...]]:
+    """Every link, and the processes that tell of those that are on no bridge."""
+    return [
+        (
+            w.identity,
+            w.runtime_id,
+            [(link.name, link.index) for link in w.interfaces],
+            None if any(link.bridge for link in w.interfaces) else w.pid,
+        )
+        for w in snapshot.workloads
+        if w.interfaces or w.pid is not None
+    ]
 
 
 def _forget_dead(snapshot: Snapshot) -> None:
@@ -114,27 +245,6 @@ def _forget_dead(snapshot: Snapshot) -> None:
     for address in sorted(gone - kept - {*host_addresses(snapshot)}):
         with suppress(NotApplied):  # no such set: nothing that enforces
             restore_sets([member_line("del", f"nw-known{family_of(address)}", address)])
-
-
-def _move_members(last: Kept, ruleset: Ruleset, backend: str) -> bool:
-    """Do what a container's start or end asks for before everything is read back (20 ms): members
-    only, from what we put there last. Whether that was enough; then what still differs is foreign.
-    """
-    todo = plan(ruleset, desired_state(last.ruleset))
-    if todo.empty or todo.rules:
-        return False
-    with suppress(NotApplied):  # others changed the sets: the look that follows mends them
-        kernel.carry_out(todo, backend)
-    return True
-
-
-def _mend(todo: Plan, begun: Ruleset, snapshot: Snapshot, backend: str) -> None:
-    counters.bank(todo, backend, host.folder())
-    kernel.carry_out(todo, backend)
-    found = sessions.forbidden(begun, host_addresses(snapshot))
-    escapes.end(found, dict(begun.facts.names), host.folder())
-    closures.keep(closures.bridges_of(begun))
-    standing.keep(closed=gate.bridges_to_close(begun, snapshot))
 
 
 def _foreign(last: Kept | None, todo: Plan, actual: Actual, *, same: bool) -> tuple[str, ...]:

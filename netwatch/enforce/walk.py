@@ -6,9 +6,12 @@ Used to tell which live sessions a change forbids, and by tests to hold the comp
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 
-from netwatch.enforce.regions import PORTED, family_of
+from netwatch.enforce.regions import family_of
 from netwatch.enforce.ruleset import (
     DestinationPorts,
     Drop,
@@ -20,15 +23,17 @@ from netwatch.enforce.ruleset import (
     Protocol,
     Reject,
     Return,
-    Rule,
     Ruleset,
     Sampled,
     State,
+    Target,
     Through,
 )
 from netwatch.policy.networks import span
 
 PASS, DENY = "pass", "deny"
+Span = tuple[int, int, int]
+"""IP version, first and last address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,22 @@ class Packet:
     interface: str | None = None
 
 
+Test = Callable[[Packet], bool]
+
+
 class Walker:
-    """Walks packets through one ruleset."""
+    """Walks packets through one ruleset, whose matches it turns into questions once."""
 
     def __init__(self, ruleset: Ruleset) -> None:
+        sets = {each.title: each for each in ruleset.sets}
         self._chains = {
-            (family, chain.name): chain.rules
+            (family, chain.name): tuple(
+                (tuple(_test(match, sets, family) for match in rule.matches), rule.target)
+                for rule in chain.rules
+            )
             for family, chains in ruleset.chains
             for chain in chains
         }
-        self._sets = {each.title: each for each in ruleset.sets}
 
     def verdict(self, packet: Packet) -> str:
         """`pass` (to the rules of others) or `deny`."""
@@ -60,16 +71,17 @@ class Walker:
 
     def _walk(self, packet: Packet, family: int, chain: str) -> str | None:
         """The verdict of a chain; None if it ends without one."""
-        for rule in self._chains[family, chain]:
-            if not all(self._holds(match, packet, family) for match in rule.matches):
-                continue
-            verdict = self._follow(rule, packet, family)
-            if verdict is not None:
-                return verdict
+        for tests, target in self._chains[family, chain]:
+            for holds in tests:
+                if not holds(packet):
+                    break
+            else:
+                verdict = self._follow(target, packet, family)
+                if verdict is not None:
+                    return verdict
         return None
 
-    def _follow(self, rule: Rule, packet: Packet, family: int) -> str | None:
-        target = rule.target
+    def _follow(self, target: Target, packet: Packet, family: int) -> str | None:
         if isinstance(target, Jump):
             found = self._walk(packet, family, target.chain)
             if target.back:  # RETURN in a chain that was jumped to only ends that chain
@@ -79,47 +91,71 @@ class Walker:
             return PASS
         return DENY if isinstance(target, Drop | Reject) else None
 
-    def _holds(self, match: Match, packet: Packet, family: int) -> bool:
-        match match:
-            case State(name):
-                return name == "NEW"
-            case Protocol(name):
-                return name == packet.protocol
-            case DestinationPorts(first, last):
-                return packet.port is not None and first <= packet.port <= last
-            case Through(_, interface) | Entered(interface):
-                return interface == packet.interface
-            case InSet(name, directions, negated):
-                return negated is not self._member(
-                    self._sets[f"{name}{family}"], directions, packet
-                )
-            case Sampled():
-                return True
-        return False  # a first packet is a SYN, and no control message
 
-    def _member(self, each: MemberSet, directions: str, packet: Packet) -> bool:
-        values = []
-        for kind, way in zip(each.kind[5:].split(","), directions.split(","), strict=True):
-            address = packet.source if way == "src" else packet.destination
-            if kind == "port":
-                if packet.protocol not in PORTED:
-                    return False
-                values.append(f"{packet.protocol}:{packet.port}")
-            else:
-                values.append(packet.interface or "" if kind == "iface" else address)
-        if "net" not in each.kind:
-            return ",".join(values) in each.members
-        return any(_covers(member.split(","), values) for member in each.members)
+def _test(match: Match, sets: Mapping[str, MemberSet], family: int) -> Test:
+    match match:
+        case State(name):
+            return lambda _: name == "NEW"
+        case Protocol(name):
+            return lambda packet: packet.protocol == name
+        case DestinationPorts(first, last):
+            return lambda packet: packet.port is not None and first <= packet.port <= last
+        case Through(_, interface) | Entered(interface):
+            return lambda packet: packet.interface == interface
+        case InSet(name, directions, negated):
+            is_member = _membership(sets[f"{name}{family}"], directions)
+            return (lambda packet: not is_member(packet)) if negated else is_member
+        case Sampled():
+            return lambda _: True
+    return lambda _: False  # a first packet is a SYN, and no control message
 
 
-def _covers(member: list[str], values: list[str]) -> bool:
+def _membership(each: MemberSet, directions: str) -> Test:
+    kinds = each.kind.removeprefix("hash:").split(",")
+    fields = [_FIELDS[pair] for pair in zip(kinds, directions.split(","), strict=True)]
+    networks = [
+        [span(part) if "/" in part else part for part in member.split(",")]
+        for member in each.members
+        if "/" in member
+    ]
+
+    @lru_cache(maxsize=1024)  # packets by the thousand have few ends
+    def is_covered(*values: str) -> bool:
+        return any(_covers(network, values) for network in networks)
+
+    def is_member(packet: Packet) -> bool:
+        values = [field(packet) for field in fields]
+        return ",".join(values) in each.members or (bool(networks) and is_covered(*values))
+
+    return is_member
+
+
+def _port(packet: Packet) -> str:
+    return f"{packet.protocol}:{packet.port}"
+
+
+def _interface(packet: Packet) -> str:
+    return packet.interface or ""
+
+
+_FIELDS: dict[tuple[str, str], Callable[[Packet], str]] = {
+    ("ip", "src"): attrgetter("source"),
+    ("ip", "dst"): attrgetter("destination"),
+    ("net", "src"): attrgetter("source"),
+    ("net", "dst"): attrgetter("destination"),
+    ("port", "dst"): _port,
+    ("iface", "src"): _interface,
+}
+
+
+def _covers(member: Iterable[str | Span], values: Iterable[str]) -> bool:
     return all(
-        _within(value, part) if "/" in part else part == value
+        part == value if isinstance(part, str) else _within(value, part)
         for part, value in zip(member, values, strict=True)
     )
 
 
-def _within(address: str, network: str) -> bool:
+def _within(address: str, network: Span) -> bool:
     family, number, _ = span(address)
-    kind, first, last = span(network)
+    kind, first, last = network
     return family == kind and first <= number <= last

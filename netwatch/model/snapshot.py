@@ -12,6 +12,7 @@ from netwatch.model.workload import Workload
 class Network:
     """A network of this host that workloads are attached to. `driver`: bridge, macvlan, host …
 
+    `parent` is the host's interface that a macvlan or ipvlan network lies on.
     `encrypted` is what an overlay was made to be; whether the wire shows it is another question.
     """
 
@@ -21,6 +22,7 @@ class Network:
     subnets: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     encrypted: bool = False
+    parent: str | None = None
 
     def holds(self, address: str) -> bool:
         """Whether the address lies in one of the subnets."""

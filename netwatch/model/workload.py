@@ -41,12 +41,16 @@ class PublishedPort:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Interface:
-    """The host-side end of a workload's link: what capture attaches to and anti-spoofing names."""
+    """The host-side end of a workload's link: what capture attaches to and anti-spoofing names.
+
+    `mac` is the hardware address of the workload's own end, as the runtime gave it.
+    """
 
     name: str
     index: int
     bridge: str | None = None
     network: str | None = None
+    mac: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -97,6 +98,7 @@ def invalid(
     )
 
 
+@lru_cache(maxsize=1)  # who writes into a text asks for its policies and for its nodes in turn
 def read_nodes(text: str, file: str, *, merges: bool = False) -> tuple[Node, ...]:
     """The root of every document in `text`; raises InvalidDocument for what is no such text.
 
