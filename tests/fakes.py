@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 
 from netwatch.api.app import create_app
 from netwatch.api.server import Listener, listen_on
+from netwatch.controller.health import Health
 from netwatch.controller.policies import Policies
 from netwatch.controller.records import Change, Delivery, FlowQuery, Receiver
 from netwatch.controller.replays import replay_of
@@ -26,6 +26,7 @@ from netwatch.model.report import Capture, Report
 from netwatch.model.times import SECOND
 from netwatch.model.workload import DocumentedPort, Label, Workload
 from netwatch.policy.replay import Replay
+from tests.fake_coverage import FakeCoverage
 
 NOW = 1_795_315_200 * SECOND  # 2026-11-22T02:40:00Z
 TOKEN = "a-token-for-tests"
@@ -49,8 +50,8 @@ class FakeController:
         self._hosts, self._losses = hosts, losses or {}
         self._alerts = {alert.id: alert for alert in alerts}
         self._receivers: dict[str, Receiver] = {}
-        self._changed = threading.Condition()
-        self._counter = 1
+        self._changed, self._counter, self.coverage = threading.Condition(), 1, FakeCoverage(NOW)
+        self.health = Health(self.change)
         self.reports: list[Report] = []
         memory = sa.create_engine(
             "sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
@@ -344,7 +345,7 @@ def host(name: str, **more: object) -> HostState:
         capture=Capture("tcx", ("veth1", "veth2")),
         interval=SECOND,
     )
-    return dataclasses.replace(known, **more)  # type: ignore[arg-type]
+    return replace(known, **more)  # type: ignore[arg-type]
 
 
 def shop_alerts(p: dict[str, Peer]) -> tuple[Alert, ...]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import duckdb
 
-from netwatch.controller.history import SETTLE, History
+from netwatch.controller.history import History
 from netwatch.controller.statements import FIVE_MINUTES, HOUR
+from netwatch.controller.upkeep import SETTLE
 from netwatch.model.times import SECOND
 
 END = 1_795_315_200 * SECOND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,25 @@ def engine(dockerd: Engine) -> Iterator[Engine]:
     """The private dockerd, empty before and after each test."""
     yield dockerd
     dockerd.clean()
+
+
+@pytest.fixture
+def macvlan(engine: Engine) -> Iterator[str]:
+    """A network of macvlan on one end of a pair that leads nowhere."""
+    ip = ["ip", "link"]
+    subprocess.run([*ip, "add", "mv0", "type", "veth", "peer", "name", "mv1"], check=True)
+    for end in ("mv0", "mv1"):
+        subprocess.run([*ip, "set", end, "up"], check=True)
+    pool = [{"Subnet": "198.18.120.0/24", "IPRange": "198.18.120.16/28"}]
+    engine.client.create_network(
+        "lan",
+        driver="macvlan",
+        options={"parent": "mv0"},
+        ipam={"Driver": "default", "Config": pool},
+    )
+    yield "lan"
+    engine.clean()
+    subprocess.run([*ip, "del", "mv0"], check=True)
 
 
 @pytest.fixture

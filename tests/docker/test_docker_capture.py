@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,25 +91,6 @@ def test_a_bridged_container_is_captured_on_the_host(engine: Engine, tmp_path: P
     answer = ended(running)
     assert (answer["workload"].split("/")[1:], answer["dropped"]) == (["default", "web"], 0)
     assert servers(engine, tmp_path) == {(engine.address("db"), 8000): CALLS}
-
-
-@pytest.fixture
-def macvlan(engine: Engine) -> Iterator[str]:
-    """A network of macvlan on one end of a pair that leads nowhere."""
-    ip = ["ip", "link"]
-    subprocess.run([*ip, "add", "mv0", "type", "veth", "peer", "name", "mv1"], check=True)
-    for end in ("mv0", "mv1"):
-        subprocess.run([*ip, "set", end, "up"], check=True)
-    pool = [{"Subnet": "198.18.120.0/24"}]
-    engine.client.create_network(
-        "lan",
-        driver="macvlan",
-        options={"parent": "mv0"},
-        ipam={"Driver": "default", "Config": pool},
-    )
-    yield "lan"
-    engine.clean()
-    subprocess.run([*ip, "del", "mv0"], check=True)
 
 
 def test_a_container_on_macvlan_is_captured_inside(

@@ -165,15 +165,19 @@ PATHS: dict[str, Edge | None] = {
     "to itself": None,
     "host to container": ("alpha", "solo", 80),
     "host to its own address": ("alpha", "solo", 80),
+    "host to its own address, as workloads did": ("alpha", "web", 80),
     "host to loopback, through docker-proxy": ("alpha", "solo", 80),
     "a container that is the host": ("alpha", "solo", 80),
+    "macvlan to macvlan": ("lan-a", "lan-b", 80),
+    "macvlan to outside": ("lan-a", "198.18.120.1", 80),
+    "macvlan from outside": ("198.18.120.1", "lan-b", 80),
 }
 
 
 def ways(engine: Engine, outside: Path) -> dict[str, tuple[Path | None, str, int]]:
     """Where each path begins, and what is called there."""
     web, solo, gateway = engine.address("web"), engine.address("solo"), "198.18.0.1"
-    near = place(engine, "near")
+    near, lan_b = place(engine, "near"), engine.address("lan-b", "lan")
     return {
         "same bridge": (near, web, 80),
         "published port, by the gateway": (near, gateway, 8080),
@@ -184,16 +188,23 @@ def ways(engine: Engine, outside: Path) -> dict[str, tuple[Path | None, str, int
         "to itself": (place(engine, "web"), web, 80),
         "host to container": (None, solo, 80),
         "host to its own address": (None, gateway, 8081),
+        "host to its own address, as workloads did": (None, gateway, 8080),
         "host to loopback, through docker-proxy": (None, "127.0.0.1", 8081),
         "a container that is the host": (place(engine, "on-host"), solo, 80),
+        "macvlan to macvlan": (place(engine, "lan-a"), lan_b, 80),
+        "macvlan to outside": (place(engine, "lan-a"), "198.18.120.1", 80),
+        "macvlan from outside": (outside, lan_b, 80),
     }
 
 
-def test_each_path_is_the_right_edge(engine: Engine, netwatch: Netwatch, outside: Path) -> None:
+def test_each_path_is_the_right_edge(
+    engine: Engine, netwatch: Netwatch, outside: Path, macvlan: str
+) -> None:
     """Ten calls on each; they count on the edge between those who talk, and on no other.
 
-    Where a workload has called a server through a door, its host calling the same server is not
-    told apart from it (`controller.edges`), so the host's own calls go to another one.
+    Where a workload has called a server through a door, its host calling the same server without
+    its own rules translating it is not told apart from docker-proxy (`controller.edges`), so those
+    calls go to another one.
     """
     engine.load("web", ("EXPOSE 80",))
     engine.client.create_network("other", driver="bridge")
@@ -203,10 +214,15 @@ def test_each_path_is_the_right_edge(engine: Engine, netwatch: Netwatch, outside
     engine.run("far", network="other")
     engine.run("on-host", network="host")
     engine.run("sidecar", network="container:near")
+    engine.run("lan-a", network=macvlan)
+    engine.run("lan-b", "httpd -f -p 80", image="web", network=macvlan, expose=(80,))
+    check(["ip", "link", "set", "mv1", "netns", OUTSIDE])
+    check(["ip", "-n", OUTSIDE, "addr", "add", "198.18.120.1/24", "dev", "mv1"])
+    check(["ip", "-n", OUTSIDE, "link", "set", "mv1", "up"])
     netwatch.environment["NETWATCH_UPLINKS"] = "outside"
     netwatch.up()
     expected: dict[Edge, int] = {}
-    with serving(None, "0.0.0.0", 9099):
+    with serving(None, "0.0.0.0", 9099), serving(outside, "198.18.120.1", 80):
         for way, (source, address, port) in ways(engine, outside).items():
             for _ in range(10):
                 call(source, address, port)

@@ -22,7 +22,7 @@ from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Workload
 from netwatch.policy.evaluate import Judge
 from netwatch.policy.ir import Party
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in
 
 HOSTS = ("a", "b")
 QUESTIONS = (("tcp", 80), ("tcp", 81), ("udp", 53))
@@ -233,7 +233,7 @@ def snapshots() -> list[Snapshot]:
 def at(host: str, verb: str, *arguments: str) -> Said:
     """`netwatch host VERB` on a host of the lab, as its operator would."""
     program = (sys.executable, "-m", "netwatch", "host", verb, *arguments)
-    return run_netwatch("lab", "exec", host, "--", *program)
+    return run_in(host, *program)
 
 
 def possible(estates: list[Snapshot], questions: Iterable[tuple[str, int]]) -> Iterator[Call]:

@@ -81,6 +81,22 @@ def run_netwatch(
     return Said(done.returncode, done.stdout, done.stderr)
 
 
+def run_in(place: str, *command: str, deadline_s: float = 60.0, **environment: str) -> Said:
+    """What `netwatch lab exec` does, without a second start of Python: `place` is a host or a
+    workload of the lab."""
+    spaces = (Path(f"/run/netns/{kind}-{place}") for kind in ("nwh", "nw"))
+    space = next(path for path in spaces if path.exists())
+    done = subprocess.run(
+        ["nsenter", f"--net={space}", *command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=deadline_s,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
 def assert_one_sentence(said: Said, code: int, *words: str) -> None:
     """One line of ours on stderr with these words, no trace, and that exit code."""
     assert said.code == code, said

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.conftest import Said, assert_one_error, assert_one_sentence, run_netwatch
+from tests.netns.conftest import Said, assert_one_error, assert_one_sentence, run_in, run_netwatch
 from tests.netns.small_shop import HOST, LAB
 
 pytestmark = pytest.mark.netns
@@ -120,7 +120,7 @@ def capture(state: Path, *arguments: str) -> Capture:
 
 
 def in_web(program: str) -> None:
-    said = run_netwatch("lab", "exec", "web", "--", sys.executable, "-c", program)
+    said = run_in("web", sys.executable, "-c", program)
     assert said.code == 0, said.err
 
 

@@ -111,6 +111,59 @@ def test_the_watched_interfaces_follow_the_call(net: Net, method: str) -> None:
         assert sensor.state().interfaces == ()
 
 
+def link_of(program: int, interface: int) -> int:
+    """The descriptor of the tcx link of a program (by descriptor) on an interface."""
+    wanted = id_of(program)
+    number = ctypes.c_uint32()
+    while library().bpf_link_get_next_id(number.value, ctypes.byref(number)) == 0:
+        link = library().bpf_link_get_fd_by_id(number.value)
+        raw = info(link) if link >= 0 else bytes(20)
+        if (raw[8:12], raw[16:20]) == (wanted, interface.to_bytes(4, sys.byteorder)):
+            return int(link)
+        os.close(link)
+    raise AssertionError("there is no such link")
+
+
+def info(descriptor: int) -> bytes:
+    found, size = ctypes.create_string_buffer(80), ctypes.c_uint32(80)
+    assert library().bpf_obj_get_info_by_fd(descriptor, found, ctypes.byref(size)) == 0
+    return found.raw
+
+
+def id_of(program: int) -> bytes:
+    return info(program)[4:8]  # struct bpf_prog_info.id
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_somebody_else_detached_is_noticed_counted_and_attached_again(
+    net: Net, method: str
+) -> None:
+    """A link of the kernel is detached, a qdisc deleted with all that is in it: once each."""
+    interface = net.interface["nwt-a"]
+    sensor = EbpfSensor(method, namespace=net.path, entries=4096, ring_bytes=1 << 20, look_s=0)
+    try:
+        for _ in range(2):
+            sensor.watch([interface, net.interface["nwt-b"]], [])
+        assert "capture detached" not in lost(sensor.read())
+        if method == "tcx":
+            link = link_of(sensor._programs[0][1], interface)
+            assert library().bpf_link_detach(link) == 0
+            os.close(link)
+        else:
+            check(["tc", "-n", HOST, "qdisc", "del", "dev", "hnwt-a", "clsact"])
+        for _ in range(2):
+            sensor.watch([interface, net.interface["nwt-b"]], [])
+        batch = sensor.read()
+        assert lost(batch) == {"capture detached": 1}
+        assert "another program detached capture from hnwt-a" in str(sensor.state().problem)
+        assert sensor.state().interfaces == ("hnwt-a", "hnwt-b")
+        with udp("nwt-a", A) as client, udp("nwt-b", B, 5016):
+            client.sendto(b"x", (B, 5016))
+            until(sensor, settled(5016))
+    finally:
+        sensor.close()
+
+
 def test_a_namespace_without_conntrack_rules_is_no_problem(net: Net) -> None:
     with watching(net, "tcx") as sensor:
         assert sensor.state().problem is None

@@ -1,17 +1,21 @@
-"""The first bytes of each direction, in order, and no more than was asked for."""
+"""The first bytes of each direction, in order, and no more than was asked for or can be judged."""
 
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 
 import pytest
 
+from netwatch.capture.ebpf import EbpfSensor
 from tests.netns.bridges import (
     METHODS,
     A,
     B,
     Net,
+    answer_twice,
     connect,
+    lost,
     of,
     serving,
     settled,
@@ -64,3 +68,35 @@ def test_no_payload_comes_of_a_classified_connection(net: Net) -> None:
         batch = until(sensor, lambda batch: int(of(batch.entries, 5010)["packets"].sum()) == 6)
         assert batch.payloads == []
         assert int(of(batch.entries, 5010)["packets"].sum()) == 6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_a_crowd_only_so_many_are_heard_and_each_of_the_others_is_counted(
+    net: Net, method: str
+) -> None:
+    """20 at once, then 5 a second and 2 of every edge: the crowd to one port takes all there is,
+    and two connections to another port are heard all the same."""
+    with (
+        closing(EbpfSensor(method, namespace=net.path, entries=4096, singly=(20, 5, 2))) as sensor,
+        serving("nwt-b", B, 8020, answer_twice),
+        serving("nwt-b", B, 8021, answer_twice),
+    ):
+        sensor.watch(net.workloads, net.uplinks)
+        for port in (8020,) * 200 + (8021,) * 2:
+            with connect("nwt-a", B, port) as client:
+                client.sendall(b"question!!")
+                assert len(client.recv(20, socket.MSG_WAITALL)) == 20
+        batch = until(sensor, settled(8021))
+    crowd, others = (of(batch.entries, port) for port in (8020, 8021))
+    crowded = crowd[crowd["crowded"] != 0]
+    assert int(crowd["opened"].sum()) == 200
+    assert lost(batch) == {"first-bytes-not-judged": int(crowded["opened"].sum())}
+    assert 20 <= 200 - len(crowded) < 100
+    heard = {p.low_port for p in batch.payloads if p.high_port == 8020}
+    assert heard.isdisjoint(crowded["low_port"].tolist())
+    assert heard == set(crowd["low_port"][crowd["crowded"] == 0].tolist())
+    assert not others["crowded"].any()
+    assert {p.low_port for p in batch.payloads if p.high_port == 8021} == set(
+        others["low_port"].tolist()
+    )
+    assert (crowd["connection"] != 0).all()

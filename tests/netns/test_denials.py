@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in
 from tests.netns.running import Up
 from tests.netns.test_enforce import (
     API_FROM_WEB,
@@ -41,9 +41,7 @@ for _ in range(int(sys.argv[2])):
 
 def knock(workload: str, times: int) -> None:
     """Datagrams from a workload to port 81 of api."""
-    said = run_netwatch(
-        "lab", "exec", workload, "--", sys.executable, "-c", KNOCK, API, str(times)
-    )
+    said = run_in(workload, sys.executable, "-c", KNOCK, API, str(times))
     assert said.code == 0, said.err
 
 
@@ -108,8 +106,6 @@ def test_a_burst_becomes_an_alert_that_names_the_document(
     assert alert["workloads"] == ["a/lab/rogue", "a/shop/api"]
     assert alert["evidence"][0]["document"] == "NetworkPolicy shop/p-api"
     assert alert["evidence"][0]["line"] >= 1
-    said = run_netwatch(
-        *("lab", "exec", "a", "--", sys.executable, "-m", "netwatch"), *("host", "denials")
-    )
+    said = run_in("a", sys.executable, "-m", "netwatch", *("host", "denials"))
     assert said.code == 1 and "is an agent running here?" in said.err
     assert "nw-edge4" in inside("ipset", "list", "-n")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.conftest import Said, run_netwatch
+from netwatch.lab.connect import connect
+from tests.netns.conftest import Said, run_in, run_netwatch
 from tests.netns.small_shop import API_FROM_WEB, FROM_WEB, HOST, LAB, PING, network_policy
 
 pytestmark = pytest.mark.netns
@@ -32,24 +33,18 @@ def inside(*command: str) -> str:
 def host(*arguments: str) -> Said:
     """`netwatch host …` on the lab host."""
     program = (sys.executable, "-m", "netwatch", "host")
-    return run_netwatch("lab", "exec", "a", "--", *program, *arguments)
+    return run_in("a", *program, *arguments)
 
 
 def call(source: str, target: str, port: int, *, family: int = 4, udp: bool = False) -> bool:
-    """Whether the call gets through."""
-    kind = ["--udp"] if udp else []
-    said = run_netwatch(
-        *("lab", "connect", source, target, str(port), "--timeout", "1", "--json"),
-        *("--family", str(family), *kind),
-    )
-    assert said.code in (0, 3), said.err
-    return said.code == 0
+    """Whether the call gets through: `netwatch lab connect`, in this process."""
+    return connect(source, target, port, udp=udp, family=family, timeout_s=1).result == "open"
 
 
 def ping(workload: str, target: str, source: str) -> bool:
     """Whether an echo from this address of the workload is answered within a second."""
     command = (sys.executable, "-c", PING, target, source)
-    return run_netwatch("lab", "exec", workload, "--", *command).code == 0
+    return run_in(workload, *command).code == 0
 
 
 def left(backend: str) -> dict[str, object]:
@@ -272,21 +267,22 @@ DRIFTS = {
 }
 
 
-@pytest.mark.parametrize("command", DRIFTS.values(), ids=DRIFTS.keys())
 def test_verify_sees_what_others_changed_and_apply_mends_it(
-    put: Callable[..., Said], backend: str, command: tuple[str, ...]
+    put: Callable[..., Said], backend: str
 ) -> None:
+    """One change after the other: what was mended is right again before the next."""
     put(API_FROM_WEB)
     assert host("verify").code == 0
-    inside(*(part.format(b=backend) for part in command))
-    seen = host("verify", "--json")
-    assert seen.code == 3
-    assert len(seen.json["drift"]) >= 1
-    put(API_FROM_WEB)
-    assert host("verify").code == 0
-    assert not call("rogue", "api", 80)
-    if "-I" in command and "OUTPUT" in command:
-        inside(f"ip6tables-{backend}", "-D", "OUTPUT", "-j", "ACCEPT")
+    for drift, command in DRIFTS.items():
+        inside(*(part.format(b=backend) for part in command))
+        seen = host("verify", "--json")
+        assert seen.code == 3, drift
+        assert len(seen.json["drift"]) >= 1, drift
+        put(API_FROM_WEB)
+        assert host("verify").code == 0, drift
+        assert not call("rogue", "api", 80), drift
+        if "-I" in command and "OUTPUT" in command:
+            inside(f"ip6tables-{backend}", "-D", "OUTPUT", "-j", "ACCEPT")
 
 
 def test_remove_leaves_the_host_as_it_was(put: Callable[..., Said], backend: str) -> None:
@@ -322,7 +318,9 @@ def test_what_is_not_confirmed_is_undone(put: Callable[..., Said]) -> None:
 
 
 def _pending() -> Iterator[Path]:
-    return Path("/run/netwatch").glob("enforce.*.pending")
+    """What says that an apply waits for its confirmation, or is being undone."""
+    for state in ("pending", "undoing"):
+        yield from Path("/run/netwatch").glob(f"enforce.*.{state}")
 
 
 @pytest.mark.parametrize(
@@ -363,10 +361,8 @@ def test_a_missing_program_is_one_sentence_with_its_remedy(
     file = tmp_path / "policies.yaml"
     file.write_text(API_FROM_WEB)
 
-    said = run_netwatch(
-        *("lab", "exec", "a", "--", "env", f"PATH={bare}"),
-        *(sys.executable, "-m", "netwatch", "host", "apply", "--policies", str(file)),
-    )
+    program = (sys.executable, "-m", "netwatch", "host", "apply", "--policies", str(file))
+    said = run_in("a", "env", f"PATH={bare}", *program)
     assert said.code == 1
     assert said.err.splitlines()[-1] == (
         f"netwatch: the program {lacking} is not installed (install it: apt-get install {lacking})"

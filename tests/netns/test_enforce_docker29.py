@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns import docker29
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in, run_netwatch
 from tests.netns.docker29 import Bridge, Port
 from tests.netns.small_shop import API_FROM_WEB, HOST, LISTEN
 from tests.netns.small_shop import LAB as ONE_HOST
@@ -52,7 +52,7 @@ def at(name: str, *command: str, feed: str | None = None) -> str:
 
 def host(*arguments: str) -> Said:
     program = (sys.executable, "-m", "netwatch", "host")
-    return run_netwatch("lab", "exec", "a", "--", *program, *arguments)
+    return run_in("a", *program, *arguments)
 
 
 def docker_starts(*bridges: Bridge) -> None:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -135,10 +135,11 @@ def apply(backend: str, estate: Estate, tmp_path: Path) -> Iterator[Callable[...
     """`host.apply` on that host; after its removal nothing is left anywhere."""
     before = left(backend)
 
-    def apply(*documents: str) -> host.Preview:
+    def apply(*documents: str, drain: bool = False) -> host.Preview:
         file = tmp_path / "policies.yaml"
         file.write_text("---\n".join(documents))
-        work = partial(host.apply, [file], estate.snapshot(), backend=backend, now=0)
+        seen = estate.snapshot()
+        work = partial(host.apply, [file], seen, backend=backend, now=0, drain=drain)
         return inside(path_of_name(HERE), work)
 
     yield apply
@@ -292,25 +293,55 @@ def test_no_session_that_is_allowed_breaks_when_it_begins(
     estate: Estate, apply: Callable[..., host.Preview]
 ) -> None:
     """conntrack has met none of them inside; what the documents forbid ends."""
+    with talking("web", "rogue") as ends:
+        apply(TO_API)
+        assert {name: _echoes(*pair) for name, pair in ends.items()} == {
+            "web": True,
+            "rogue": False,
+        }
+
+
+def test_what_a_tightened_policy_forbids_inside_is_listed_and_ends_unless_it_is_left(
+    estate: Estate, apply: Callable[..., host.Preview]
+) -> None:
+    """F20, where the host's conntrack meets nothing: the namespaces' own know the session."""
+    sealed = network_policy("api", "Ingress", "")
+    apply(TO_API)
+    with talking("web") as ends:
+        named = f"{ADDRESS['web'][0]} -> {ADDRESS['api'][0]} tcp/80"
+        assert named in {str(talk) for talk in apply(sealed, drain=True).forbidden}
+        inside(path_of_name(HERE), partial(looked, estate))
+        assert _echoes(*ends["web"])
+        assert named in {str(talk) for talk in apply(sealed + "# again\n").forbidden}
+        assert not _echoes(*ends["web"])
+    assert not call("web", "api", 80)
+
+
+def looked(estate: Estate) -> tuple[str, ...]:
+    """One look of an agent."""
+    applied = host.applied()
+    assert applied is not None
+    return upkeep.refresh(applied, estate.snapshot(), now=0)
+
+
+@contextmanager
+def talking(*names: str) -> Iterator[dict[str, tuple[socket.socket, socket.socket]]]:
+    """A session of each with port 80 of api: both its ends."""
 
     def opened(name: str) -> socket.socket:
         return inside(path_of_name(f"nwi-{name}"), socket.socket)
 
-    with closing(opened("api")) as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(opened("api"))
         server.bind((ADDRESS["api"][0], 80))
         server.listen()
         ends = {}
-        for name in ("web", "rogue"):
-            client = opened(name)
+        for name in names:
+            client = stack.enter_context(opened(name))
             client.settimeout(1)
             client.connect((ADDRESS["api"][0], 80))
-            ends[name] = client, server.accept()[0]
-        apply(TO_API)
-        heard = {name: _echoes(*pair) for name, pair in ends.items()}
-        for client, there in ends.values():
-            client.close()
-            there.close()
-    assert heard == {"web": True, "rogue": False}
+            ends[name] = client, stack.enter_context(server.accept()[0])
+        yield ends
 
 
 def _seen_from(source: str, address: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -16,7 +16,7 @@ from netwatch.discover.lab import find_lab
 from netwatch.enforce import host as enforced
 from netwatch.kernel.namespaces import inside, path_of_name
 from netwatch.model.errors import NetwatchError
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in, run_netwatch
 from tests.netns.running import Up
 from tests.netns.small_shop import API_FROM_WEB, HOST, LAB
 from tests.netns.test_enforce import call
@@ -40,7 +40,7 @@ def on_host(*command: str) -> str:
 def host(*arguments: str, **environment: str) -> Said:
     """`netwatch …` on the lab host."""
     program = (sys.executable, "-m", "netwatch")
-    return run_netwatch("lab", "exec", "a", "--", *program, *arguments, **environment)
+    return run_in("a", *program, *arguments, **environment)
 
 
 def differences() -> tuple[str, ...]:
@@ -118,6 +118,7 @@ def test_what_others_change_is_mended_in_time_and_told_with_its_window(watched: 
     if b == "nft":
         faults["flushed"] = ("iptables-{b} -F",)
         faults["nft flush ruleset"] = ("nft flush ruleset",)
+        faults["sets and all"] = ("nft flush ruleset; ipset destroy",)
         faults["our table of bridges"] = ("nft delete table bridge netwatch",)
         for fault, commands in faults.items():
             watched.inflict(*commands)

@@ -19,7 +19,7 @@ from netwatch.enforce.alarm import LOST, Alarm
 from netwatch.kernel.connect import connect
 from netwatch.kernel.namespaces import enter, inside, path_of_name
 from netwatch.model.snapshot import Snapshot
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in, run_netwatch
 from tests.netns.small_shop import API_FROM_WEB, FROM_WEB, HOST, LAB, network_policy
 
 pytestmark = pytest.mark.netns
@@ -99,7 +99,7 @@ def _leads(child: int) -> bool:
 
 def on_host(*arguments: str, through: tuple[str, ...] = ()) -> Said:
     program = (*through, sys.executable, "-m", "netwatch")
-    return run_netwatch("lab", "exec", "a", "--", *program, *arguments)
+    return run_in("a", *program, *arguments)
 
 
 def test_rules_in_the_other_backend_are_refused(

@@ -13,7 +13,7 @@ from netwatch.enforce.ends import world_of
 from netwatch.policy.evaluate import Judge
 from netwatch.policy.files import read_policies
 from tests.netns import agreement
-from tests.netns.conftest import run_netwatch
+from tests.netns.conftest import run_in
 
 pytestmark = pytest.mark.netns
 
@@ -21,7 +21,7 @@ CALLS = 300
 
 
 def _on(host: str, *command: str) -> None:
-    said = run_netwatch("lab", "exec", host, "--", *command)
+    said = run_in(host, *command)
     assert said.code == 0, said.err
 
 

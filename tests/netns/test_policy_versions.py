@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in, run_netwatch
 from tests.netns.running import Up
 
 pytestmark = pytest.mark.netns
@@ -101,7 +101,7 @@ class Fleet:
         for name in list(self.processes):
             self.kill(name)
         for host in ("a", "b"):
-            run_netwatch("lab", "exec", host, "--", sys.executable, "-m", "netwatch", *REMOVE)
+            run_in(host, sys.executable, "-m", "netwatch", *REMOVE)
 
     def policy(self, *arguments: str) -> Said:
         return run_netwatch("policy", *arguments, "--json", through=UNDERLAY, **self.environment)
@@ -214,7 +214,7 @@ def test_death_changes_nothing_that_was_confirmed(fleet: Fleet, sealed: Path) ->
     fleet.wait(lambda: reached() == SHUT, "not undone without agents", deadline_s=5 * SLACK)
 
     for host in ("a", "b"):
-        run_netwatch("lab", "exec", host, "--", sys.executable, "-m", "netwatch", *REMOVE)
+        run_in(host, sys.executable, "-m", "netwatch", *REMOVE)
     assert reached() == OPEN
     for host in ("a", "b"):
         fleet.start_agent(host)
@@ -247,7 +247,7 @@ def test_who_observes_judges_and_touches_nothing(
         told = host["enforcement"]
         assert (told["mode"], told["policies"], told["problem"]) == ("observe", None, None)
         assert host["differs"]
-        rules = run_netwatch("lab", "exec", host["host"], "--", "iptables-save").out
+        rules = run_in(host["host"], "iptables-save").out
         assert "NW-" not in rules and "ipset" not in rules
     shown = run_netwatch("policy", "show", "--version", "1", "--text", **remote)
     assert SEALED in shown.out

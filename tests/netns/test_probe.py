@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in
 from tests.netns.running import Up
 from tests.netns.test_denials import knock
 from tests.netns.test_enforce import (
@@ -35,7 +35,7 @@ PERIOD_S = 2.0
 def probe(*arguments: str, code: int) -> dict[str, Any]:
     """`netwatch probe --json` on the lab host."""
     program = (sys.executable, "-m", "netwatch", "probe", "--json")
-    said = run_netwatch("lab", "exec", "a", "--", *program, *arguments)
+    said = run_in("a", *program, *arguments)
     assert said.code == code, said
     return dict(said.json)
 
@@ -88,9 +88,7 @@ def test_a_probe_can_ask_about_policies_that_are_not_in_force(
         ("a/shop/web", "a/shop/api", "tcp", 80),
         ("a/shop/web", "a/shop/api", "udp", 53),
     }
-    empty = run_netwatch(
-        "lab", "exec", "a", "--", sys.executable, "-m", "netwatch", "probe", "--from", "app=nobody"
-    )
+    empty = run_in("a", sys.executable, "-m", "netwatch", "probe", "--from", "app=nobody")
     assert empty.code == 2 and "no workload of this host" in empty.err
 
 
@@ -124,7 +122,7 @@ def test_verify_compares_intention_files_and_kernel(
 def totals(state: Path) -> dict[str, int]:
     """`host denials --totals` on the lab host."""
     program = (sys.executable, "-m", "netwatch", "host", "denials", "--totals", "--json")
-    said = run_netwatch("lab", "exec", "a", "--", *program, NETWATCH_STATE=str(state))
+    said = run_in("a", *program, NETWATCH_STATE=str(state))
     assert said.code == 0, said
     return dict(said.json["totals"])
 
@@ -217,7 +215,7 @@ def test_a_canary_finds_what_the_rules_do_not_show(
     running.close()
     program = (sys.executable, "-m", "netwatch", "host", "verify", "--json")
     kept = str(running.state / "agents" / "a")
-    said = run_netwatch("lab", "exec", "a", "--", *program, NETWATCH_STATE=kept)
+    said = run_in("a", *program, NETWATCH_STATE=kept)
     assert said.code == 0, said
     (rule,) = said.json["rules"]
     assert (rule["document"], rule["hits"]) == ("NetworkPolicy shop/p-api", 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in, run_netwatch
 from tests.netns.test_enforce import (
     API_FROM_WEB,
     backend,
@@ -55,7 +55,7 @@ print(state.problem, *state.quarantined)
 
 def on_host(*command: str) -> Said:
     """A command on the lab host."""
-    return run_netwatch("lab", "exec", "a", "--", *command)
+    return run_in("a", *command)
 
 
 def verb(*arguments: str) -> Said:

@@ -15,10 +15,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from netwatch.api.app import create_app
 from netwatch.controller.records import FlowQuery
 from netwatch.model.errors import NetwatchError
 from netwatch.model.times import SECOND
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in
 from tests.netns.killed_often import FLOWS
 from tests.netns.running import Up
 from tests.netns.small_shop import LAB
@@ -76,6 +77,12 @@ def test_a_full_disk_ends_nothing_and_is_over_when_there_is_room(small_disk: Pat
     with pytest.raises(NetwatchError) as refused:
         fleet.ingest(many)
     assert refused.value.code == "history-failed" and "room" in str(refused.value.hint)
+    answers = create_app(fleet, clock=clock).test_client()
+    assert answers.get("/readyz").status_code == 503
+    assert answers.get("/readyz").json["read_only"] is True
+    answers.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {fleet.person_token()}"
+    shown = answers.get("/api/v1/map")
+    assert len(shown.json["edges"]) == 1 and "room" in shown.headers["Netwatch-Read-Only"]
     assert [edge.connections for edge in fleet.edges()] == [1]
     assert len(fleet.flows(FlowQuery())[0]) == 1
     with pytest.raises(NetwatchError):
@@ -84,6 +91,8 @@ def test_a_full_disk_ends_nothing_and_is_over_when_there_is_room(small_disk: Pat
     assert fleet.ingest(many) is True
     assert fleet.ingest(many) is False
     fleet.tick(clock.now + 700 * SECOND)
+    assert answers.get("/readyz").json == {"ok": True, "read_only": False}
+    assert "Netwatch-Read-Only" not in answers.get("/api/v1/map").headers
     assert [edge.connections for edge in fleet.edges()] == [2_001]
     fleet.close()
     fleet = controller(small_disk / "state", clock)
@@ -112,7 +121,7 @@ def test_what_was_said_in_the_clear_is_in_no_table_and_no_file(
     running = up()
     running.ready()
     for _ in range(3):
-        run_netwatch("lab", "exec", "web", "--", sys.executable, "-c", CALL)
+        run_in("web", sys.executable, "-c", CALL)
 
     def heard() -> bool:
         found = running.get("flows?port=80&encryption=plaintext")["flows"]

@@ -20,7 +20,7 @@ import pytest
 from netwatch.capture.libbpf import library
 from netwatch.enforce import writers
 from netwatch.kernel.namespaces import inside, path_of_name
-from tests.netns.conftest import Said, run_netwatch
+from tests.netns.conftest import Said, run_in, run_netwatch
 from tests.netns.running import Up
 from tests.netns.small_shop import API_FROM_WEB, HOST, LAB, network_policy
 
@@ -110,7 +110,7 @@ class Operator:
 
     def netwatch(self, *arguments: str, code: int = 0) -> Said:
         program = (sys.executable, "-m", "netwatch", *arguments)
-        said = run_netwatch("lab", "exec", "a", "--", *program, **self.environment)
+        said = run_in("a", *program, **self.environment)
         assert said.code == code, (arguments, said)
         return said
 

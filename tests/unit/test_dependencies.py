@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -13,6 +13,7 @@ NAMES = {
     "python-iptables": "iptc",
     "ruamel.yaml": "ruamel",
 }
+IMPORT = re.compile(r"^ *(?:import (\w+)[\w., ]*|from (\w+)[\w.]* import [\w, (]+)$", re.MULTILINE)
 OPTIONAL = "python-iptables"  # the extra that a host may lack: one module imports it, in a child
 
 
@@ -26,13 +27,11 @@ def declared() -> set[str]:
 
 
 def imported() -> set[str]:
-    found: set[str] = set()
-    for file in (ROOT / "netwatch").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.split(".")[0])
+    found = {
+        whole or part
+        for file in (ROOT / "netwatch").rglob("*.py")
+        for whole, part in IMPORT.findall(file.read_text())
+    }
     # werkzeug is flask's own lower half, requests that of the docker SDK: they come with them.
     return found - set(sys.stdlib_module_names) - {"netwatch", "werkzeug", "requests", "urllib3"}
 

@@ -19,14 +19,14 @@ TABLES = {"netwatch/dissect/ciphers.py"}
 # is its public face, or it needs a kernel. A module with a mind of its own gets its own test.
 TESTED_IN = {
     "docker/test_docker_leaks.py": "enforce/escapes",
-    "docker/test_docker_discovery.py": "discover/docker discover/engine",
+    "docker/test_docker_discovery.py": "discover/docker",
     "golden/test_policy_errors.py": (
         "policy/edits policy/fields policy/mending policy/nodes policy/port_fields"
     ),
     "netns/test_bad_input.py": "cli/doctor enforce/survey",
     "netns/test_capture_file.py": "cli/signals",
     "netns/test_capture_counts.py": "capture/flowmap capture/sensor",
-    "netns/test_capture_life.py": "capture/attach capture/libbpf",
+    "netns/test_capture_life.py": "capture/attach capture/libbpf capture/torn",
     "netns/test_capture_nat.py": "capture/ctnetlink",
     "netns/test_conditions.py": "agent/conditions",
     "netns/test_denials.py": "cli/denials",
@@ -35,12 +35,13 @@ TESTED_IN = {
         "enforce/ipset enforce/sockets enforce/bridging"
     ),
     "netns/test_enforce_inside.py": "enforce/indoors",
+    "netns/test_draining.py": "enforce/draining",
     "netns/test_faults.py": "enforce/upkeep agent/watchman",
     "netns/test_reboot.py": "cli/off cli/trail enforce/gate enforce/reboot enforce/switch",
     "netns/test_enforce_spoofing.py": "enforce/linklocal enforce/nftables",
     "netns/test_enforce_writers.py": "enforce/iptc_restore enforce/writers",
     "netns/test_lab.py": (
-        "cli/lab discover/links lab/certificate lab/clients lab/connect lab/lifecycle lab/netns "
+        "cli/lab lab/certificate lab/clients lab/connect lab/lifecycle lab/netns "
         "lab/orders lab/serve lab/servers lab/state lab/wiring"
     ),
     "netns/test_probe.py": "cli/probe cli/verified enforce/trial agent/proof",
@@ -48,7 +49,7 @@ TESTED_IN = {
     "netns/test_service.py": "cli/serve",
     "netns/test_spine.py": "cli/demo cli/fleet_lab cli/station agent/addresses",
     "golden/test_wheel.py": "resources",
-    "unit/agent/test_flowtable.py": "agent/sums",
+    "unit/agent/test_flowtable.py": "agent/row agent/sums",
     "unit/api/test_guard.py": "api/access api/app api/pages",
     "unit/api/test_rest.py": "api/answers api/metrics api/openapi api/routes api/schemas",
     "unit/capture/files/test_reading.py": "capture/files/*",
@@ -59,19 +60,19 @@ TESTED_IN = {
     "unit/controller/test_policies.py": "model/policy_version controller/policy_documents",
     "unit/api/test_traffic.py": "controller/exporting cli/compared",
     "unit/controller/test_history.py": (
-        "controller/columns controller/ledger controller/statements"
+        "controller/columns controller/ledger controller/statements controller/upkeep"
     ),
     "unit/controller/test_service.py": "controller/folder controller/records controller/store",
     "unit/detect/test_detectors.py": (
-        "detect/denied detect/obligation detect/plaintext detect/ports detect/repaired "
-        "detect/silence detect/state"
+        "detect/denied detect/forged detect/obligation detect/plaintext detect/ports "
+        "detect/repaired detect/silence detect/skew detect/state"
     ),
     "unit/dissect/test_conversation.py": "dissect/*",
     "unit/discover/test_lab.py": "discover/source lab/facts",
     "unit/discover/test_tunnels.py": "discover/wireguard discover/xfrm",
     "unit/enforce/test_agreement.py": (
         "enforce/compile enforce/ends enforce/layout enforce/reach enforce/regions enforce/sides "
-        "enforce/walk enforce/beyond enforce/laying enforce/pairs"
+        "enforce/walk enforce/beyond enforce/laying enforce/pairs enforce/grades"
     ),
     "unit/agent/test_breaches.py": "enforce/refused",
     "unit/agent/test_namebook.py": "enforce/named",

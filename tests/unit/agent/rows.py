@@ -36,6 +36,8 @@ def row(
     last: int = START,
     interfaces: tuple[int, int] = (0, 0),
     life: int = 1,
+    connection: int = 1,
+    crowded: bool = False,
 ) -> Any:
     """One row; pairs are (client, server), `seen` False hides who opened it."""
     ends = [(packed(client[0]), client[1]), (packed(server[0]), server[1])]
@@ -51,7 +53,7 @@ def row(
         low[0], high[0], low[1], high[1], protocol, hint,
         pair(packets), pair(size), pair(payload), pair(born),
         pair((last if packets[0] else 0, last if packets[1] else 0)),
-        pair(interfaces), pair(flags), opened, refused, life,
+        pair(interfaces), pair(flags), crowded, opened, refused, life, connection,
     )  # fmt: skip
 
 

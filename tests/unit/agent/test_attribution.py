@@ -47,7 +47,7 @@ class Learned:
 
 
 def flow(
-    client: str, server: str, *, port: int = 5432, sport: int = 40_000, **more: object
+    client: str, server: str, *, port: int = 5432, sport: int | None = 40_000, **more: object
 ) -> Flow:
     by_address = NAMES.by_address
     ends = [
@@ -91,6 +91,14 @@ def test_nothing_is_guessed() -> None:
     outside = flow(OUTSIDE, "203.0.113.8")
     told = attribution()([several, refused, outside], NAMES, 1)
     assert [holders(each) for each in told] == [(None, POSTGRES), (None, None), (None, None)]
+
+
+def test_a_sum_of_connections_has_the_process_that_listens() -> None:
+    """Without its clients' ports it has no socket of a client, and no accepted one."""
+    (told,) = attribution()(
+        [flow("198.18.0.2", "198.18.0.3", sport=None, connections=9)], NAMES, 1
+    )
+    assert holders(told) == (None, POSTGRES)
 
 
 def test_a_connection_is_looked_up_once_and_its_ports_anew_for_the_next() -> None:

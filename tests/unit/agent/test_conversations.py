@@ -15,9 +15,15 @@ def piece(data: bytes, *, offset: int = 0, low: bool = True, connection: int = 1
     return Payload(*ends, low, offset, connection, data)
 
 
-def verdict(conversations: Conversations, *, complete: bool = False) -> str | None:
+def verdict(
+    conversations: Conversations, *, connection: int = 1, complete: bool = False
+) -> str | None:
     found = conversations.verdict(
-        key_of(piece(b"")), low_is_client=True, protocol="tcp", complete=complete
+        key_of(piece(b"")),
+        connection=connection,
+        low_is_client=True,
+        protocol="tcp",
+        complete=complete,
     )
     return found.encryption.status if found else None
 
@@ -47,14 +53,14 @@ def test_nothing_said_is_no_verdict() -> None:
 
 
 def test_a_second_connection_on_the_ports_speaks_for_itself() -> None:
-    """The first one's verdict does not stick to the second."""
+    """The first one's verdict does not stick to the second, whether that has spoken or not."""
     conversations = Conversations()
     conversations.add(piece(REQUEST))
     conversations.add(piece(ANSWER, low=False))
-    first = verdict(conversations)
+    first, silent = verdict(conversations), verdict(conversations, connection=2)
     conversations.add(piece(b"\x00\x01\x02\x03", connection=2))
 
-    assert (first, verdict(conversations)) == ("plaintext", "unknown")
+    assert (first, silent, verdict(conversations, connection=2)) == ("plaintext", None, "unknown")
 
 
 def test_what_does_not_fit_is_counted() -> None:

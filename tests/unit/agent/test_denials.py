@@ -32,6 +32,10 @@ HEARD = Heard("denied", W, A, "tcp", 80, 3, 1, 2)
         pytest.param(replace(HEARD, kind="unknown", source=OUT), f"external:{OUT}", None, id="?"),
         pytest.param(replace(HEARD, kind="quarantined"), "a/x/web", None, id="quarantined"),
         pytest.param(
+            replace(HEARD, kind="spoofed", interface=11), "a/x/api", None, id="api claims web's"
+        ),
+        pytest.param(replace(HEARD, kind="spoofed"), f"external:{W}", None, id="nobody's port"),
+        pytest.param(
             replace(HEARD, source="192.0.2.1"), "host:a", None, id="the host, let in meanwhile"
         ),
     ],

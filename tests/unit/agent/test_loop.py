@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+
+import pytest
 
 from netwatch.agent.loop import Agent
 from netwatch.capture.sensor import Batch, Payload
@@ -123,9 +126,37 @@ def test_a_new_workload_is_watched_at_the_next_look() -> None:
     assert (sensor.watched[0], sensor.watched[-1]) == ([7, 8], [7, 8, 9])
 
 
+def test_who_comes_is_told_at_once_by_the_thread_that_met_him() -> None:
+    """A container's start waits for no round: its members are asked for before anything else."""
+    source, told = Source(), list[tuple[int, int]]()
+
+    def at_once(latest: Callable[[], Snapshot], now: int) -> None:
+        told.append((threading.get_ident(), len(latest().workloads)))
+
+    one = Agent(source, Sensor(), print, denying, interval_s=1.0, at_once=at_once)
+    one.start(START)
+    source.now = Snapshot("a", (*HERE.workloads, workload("new", "198.18.0.9", 9)))
+    thread = threading.Thread(target=source.changed)
+    thread.start()
+    thread.join()
+    assert told == [(thread.ident, 3)]
+
+
 def test_closing_detaches_and_stops_watching() -> None:
     """Nothing stays attached."""
     source, sensor = Source(), Sensor()
     agent(source, sensor, []).close()
 
     assert (source.closed, sensor.closed) == (True, True)
+
+
+@pytest.mark.parametrize("jump", [pytest.param(3_600, id="on"), pytest.param(-3_600, id="back")])
+def test_no_report_lasts_less_than_no_time(jump: int) -> None:
+    """A clock that is set by an hour between two rounds makes no duration negative (F8)."""
+    sent: list[Report] = []
+    one = agent(Source(), Sensor(), sent)
+    for moment in (1, 2, 3 + jump, 4 + jump):
+        one.tick(START + moment * SECOND)
+
+    assert all(r.started <= r.ended for r in sent)
+    assert [r.ended - r.started for r in sent][-1] == SECOND

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from netwatch import wire
-from netwatch.agent.uplink import Refused, Spool, Uplink
+from netwatch.agent.uplink import HELD, Direct, Refused, Spool, Uplink
+from netwatch.model.errors import NetwatchError
 from netwatch.model.report import Report
 
 
@@ -60,6 +63,50 @@ def test_a_full_spool_drops_the_oldest_and_counts(tmp_path: Path) -> None:
         spool.put(data)
 
     assert ((spool.oldest() or ("", b""))[1], len(spool), spool.dropped) == (b"bbbb", 2, 1)
+
+
+def test_what_a_disk_does_not_take_waits_in_memory_in_its_order(tmp_path: Path) -> None:
+    """The folder is gone, as on a full disk; what comes when it is back is on disk again."""
+    spool = Spool(tmp_path / "spool", limit=1000)
+    spool.put(b"one")
+    (tmp_path / "spool").rename(tmp_path / "away")
+    spool.put(b"two")
+    (tmp_path / "away").rename(tmp_path / "spool")
+    spool.put(b"three")
+
+    found = []
+    while waiting := spool.oldest():
+        found.append(waiting[1])
+        spool.remove(waiting[0])
+    assert (found, spool.dropped) == ([b"one", b"two", b"three"], 0)
+
+
+def test_a_controller_of_the_same_process_gets_what_it_had_no_room_for() -> None:
+    """In order and once; what it does not want at all is not tried again."""
+    taken: list[int] = []
+    errors: list[NetwatchError] = []
+
+    def take(report: Report) -> None:
+        if errors:
+            raise errors[0]
+        taken.append(report.sequence)
+
+    direct = Direct(take)
+    direct(report(0))
+    errors.append(NetwatchError("full", code="history-failed"))
+    for sequence in range(1, HELD + 2):
+        direct(report(sequence))
+    errors.clear()
+    direct(report(HELD + 2))
+    assert taken == [0, *range(3, HELD + 3)]
+    assert direct.losses() == (("no room, reports dropped", 2),)
+
+    errors.append(NetwatchError("nonsense", code="bad-report"))
+    with pytest.raises(NetwatchError):
+        direct(report(HELD + 3))
+    errors.clear()
+    direct(report(HELD + 4))
+    assert taken[-2:] == [HELD + 2, HELD + 4]
 
 
 def test_an_outage_delays_and_loses_nothing(tmp_path: Path) -> None:

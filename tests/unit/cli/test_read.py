@@ -54,6 +54,7 @@ LINE = {
         "certificate": None,
         "hassh": None,
         "hassh_server": None,
+        "ech": None,
     },
 }
 

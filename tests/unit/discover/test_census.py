@@ -135,3 +135,15 @@ def test_a_mode_is_forgotten_with_its_container() -> None:
     known.modes |= {"a": "host", "gone": "host"}
     known.forget_unused()
     assert known.modes == {"a": "host"}
+
+
+def test_a_workload_stays_the_same_object_until_something_of_it_changes() -> None:
+    """Whoever remembers what follows from a workload need not look at it again."""
+    found = census(container("a"), container("b"), members=("a", "b"))
+    before = found.workloads("alpha")
+    assert all(one is two for one, two in zip(before, found.workloads("alpha"), strict=True))
+    found.pids["a"] = 77
+    after = found.workloads("alpha")
+    assert (after[0].pid, after[0] is before[0], after[1] is before[1]) == (77, False, True)
+    found.containers["b"] = msgspec.structs.replace(found.containers["b"], labels={"app": "b"})
+    assert found.workloads("alpha")[1].label_values() == {"app": "b"}

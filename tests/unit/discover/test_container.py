@@ -261,6 +261,22 @@ def test_networks(
     assert (found.bridge, found.subnets, found.gateways) == (bridge, subnets, gateways)
 
 
+@pytest.mark.parametrize(
+    ("driver", "options", "parent"),
+    [
+        pytest.param("macvlan", {"parent": "eth1"}, "eth1", id="the one that was named"),
+        pytest.param("macvlan", None, "dm-811b58088518", id="the dummy of macvlan"),
+        pytest.param("ipvlan", {}, "di-811b58088518", id="the dummy of ipvlan"),
+        pytest.param("bridge", {"parent": "eth1"}, None, id="a bridge lies on nothing"),
+    ],
+)
+def test_a_network_may_lie_on_an_interface(
+    driver: str, options: dict[str, str] | None, parent: str | None
+) -> None:
+    """Docker makes an interface of its own where none is named."""
+    assert network_of(engine_network(Driver=driver, Options=options)).parent == parent
+
+
 def test_addresses_and_links_come_from_the_networks() -> None:
     """Both families, in order of the networks' names; a link not plugged in yet is left out."""
     end = {"MacAddress": "02:42:C6:12:07:02", "IPv4Address": "198.18.7.2/24"}
@@ -273,7 +289,7 @@ def test_addresses_and_links_come_from_the_networks() -> None:
     ends = {plug: Interface("veth1", 5, "br-811b58088518")}
     web = workload(listed(), attachments=found, interfaces=ends)
     assert web.addresses == ("198.18.7.2", "2001:db8::2", "198.18.7.2")
-    assert web.interfaces == (Interface("veth1", 5, "br-811b58088518", "back"),)
+    assert web.interfaces == (Interface("veth1", 5, "br-811b58088518", "back", plug[1]),)
     assert web.networks == ("back", "front")
 
 

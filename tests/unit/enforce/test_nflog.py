@@ -36,7 +36,9 @@ def ipv6(source: str, target: str, *, port: int = 80, options: bool = False) -> 
     return start + ends + more + struct.pack("!HHI", 40000, port, 0)
 
 
-def logged(packet: bytes, *, prefix: str = "nw:D:0123456789", number: int = 0) -> bytes:
+def logged(
+    packet: bytes, *, prefix: str = "nw:D:0123456789", number: int = 0, sender: int = 0
+) -> bytes:
     """One message as nfnetlink_log sends it: the payload is the last attribute."""
     body = b"".join(
         (
@@ -45,6 +47,7 @@ def logged(packet: bytes, *, prefix: str = "nw:D:0123456789", number: int = 0) -
             attribute(10, prefix.encode() + b"\0"),
             attribute(4, bytes(4)),
             attribute(5, bytes(4)),
+            attribute(6, struct.pack("!I", sender)),
             attribute(12, struct.pack("!I", number)),
             attribute(9, packet),
         )
@@ -80,12 +83,27 @@ def test_a_message_says_who_to_whom(packet: bytes, told: tuple[object, ...]) -> 
 
 @pytest.mark.parametrize(
     ("letter", "kind"),
-    [("D", "denied"), ("A", "would-deny"), ("U", "unknown"), ("Q", "quarantined")],
+    [
+        ("D", "denied"),
+        ("A", "would-deny"),
+        ("U", "unknown"),
+        ("Q", "quarantined"),
+        ("S", "spoofed"),
+    ],
 )
 def test_the_prefix_says_the_kind(letter: str, kind: str) -> None:
     tally = Tally()
     tally.add(logged(ipv4(W, A), prefix=f"nw:{letter}:0123456789"), 1)
     assert [heard.kind for heard in tally.take()] == [kind]
+
+
+def test_of_what_is_spoofed_the_port_is_told_that_sent_it() -> None:
+    """Two ports under one address are two senders; of other kinds the port says nothing."""
+    tally = Tally()
+    for prefix, port in (("nw:S:spoofed", 7), ("nw:S:spoofed", 8), ("nw:D:x", 7), ("nw:D:x", 8)):
+        tally.add(logged(ipv4(W, A), prefix=prefix, sender=port), 1)
+    heard = {(each.kind, each.interface): (each.count, each.port) for each in tally.take()}
+    assert heard == {("spoofed", 7): (1, 80), ("spoofed", 8): (1, 80), ("denied", 0): (2, 80)}
 
 
 def test_a_batch_is_counted_by_what_it_says_and_taken_once() -> None:
@@ -108,10 +126,10 @@ def test_what_did_not_arrive_is_counted() -> None:
 
 def test_a_port_scan_is_bounded_and_the_rest_is_counted() -> None:
     tally = Tally()
+    message = logged(ipv4(W, A))
     for number in range(MAX_KEYS + 10):
-        address = socket.inet_ntoa(struct.pack("!I", 0xC6120000 + number))
-        tally.add(logged(ipv4(address, A)), 1)
-    assert len(tally.take()) == MAX_KEYS
+        address = struct.pack("!I", 0xC6120000 + number)
+        tally.add(message.replace(socket.inet_aton(W), address), 1)
     assert tally.overflow == 10
 
 

@@ -89,6 +89,26 @@ def test_a_quarantined_port_is_guarded_on_any_network(
     assert guard.of("cages") == cages
 
 
+def test_a_port_sends_under_its_owners_hardware_address_where_that_is_known() -> None:
+    """A port whose owner's nobody knows is held to addresses only; no other network's is held."""
+    known = Interface("v-rogue", 12, "br0", "lab", "02:00:00:00:00:12")
+    elsewhere = Interface("v-far", 40, "br1", "open", "02:00:00:00:00:40")
+    rogue = replace(ROGUE, interfaces=(known, elsewhere))
+    host = replace(snapshot(workload("api", 11), rogue), networks=HOST.networks)
+    guard = compile((CLOSED,), host, now=0).guard
+    assert guard.of("macs") == {("v-rogue", "02:00:00:00:00:12")}
+    assert guard.of("faces") == {("v-rogue",)}
+
+
+def test_only_who_has_an_isolated_ingress_hears_no_broadcast() -> None:
+    """All of its ports; and the broadcast addresses of networks that fail closed."""
+    guard = compile((CLOSED,), HOST, now=0).guard
+    assert guard.of("deaf") == {("v-api",), ("w-api",)}
+    assert ("198.18.3.255",) in guard.of("directed")
+    outward = replace(CLOSED, isolates_ingress=False, isolates_egress=True)
+    assert not compile((outward,), HOST, now=0).guard.of("deaf")
+
+
 def test_what_is_so_needs_no_change() -> None:
     guard = compile((CLOSED,), HOST, now=0).guard
     drift: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 
 from netwatch.enforce.compile import compile
 from netwatch.enforce.plan import Actual, plan
-from netwatch.enforce.render import chain_lines, member_line, rule_text
+from netwatch.enforce.render import chain_lines, member_line, member_lines, rule_text
 from netwatch.enforce.ruleset import FAMILIES, InSet, Return, Rule
 from netwatch.model.errors import NetwatchError
 from netwatch.model.snapshot import Network
@@ -77,11 +77,13 @@ def test_a_name_that_is_no_word_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "member", ["1.2.3.4\nflush", "1.2.3.4 nomatch", "web", "", "1.2.3.4,br 0"]
+    "member", ["1.2.3.4\nflush", "1.2.3.4\n1.2.3.5", "1.2.3.4 nomatch", "web", "", "1.2.3.4,br 0"]
 )
 def test_a_member_that_is_no_member_is_refused(member: str) -> None:
     with pytest.raises(NetwatchError, match="can not be a set's member"):
         member_line("add", "nw-edge4", member)
+    with pytest.raises(NetwatchError):
+        member_lines("add", "nw-edge4", ["198.18.0.1", member])
 
 
 def test_a_bridge_with_a_hostile_name_stops_the_whole_change() -> None:

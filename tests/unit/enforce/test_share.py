@@ -30,9 +30,10 @@ def test_both_shares_together_judge_as_the_host_does(seed: int) -> None:
     ruleset = compile(policies[seed % 4 :], world, now=0)
     whole = Walker(ruleset)
     rooms = {
-        address: share_of(ruleset, each.addresses)
+        address: share and Walker(share)
         for each in world.workloads
         if not each.host_network
+        for share in [share_of(ruleset, each.addresses)]
         for address in each.addresses
     }
     ends = [*rooms, *OUTSIDE]
@@ -48,7 +49,7 @@ def test_both_shares_together_judge_as_the_host_does(seed: int) -> None:
                 packet = Packet("NW-FWD", source, target, protocol, port)
                 sides = [(source, "NW-OUT"), (target, "NW-IN")]
                 passes = all(
-                    Walker(share).verdict(replace(packet, hook=hook)) == PASS
+                    share.verdict(replace(packet, hook=hook)) == PASS
                     for end, hook in sides
                     if (share := rooms.get(end)) is not None
                 )

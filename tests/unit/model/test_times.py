@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netwatch.model.times import SECOND, nanoseconds, rfc3339
+from netwatch.model.times import SECOND, nanoseconds, passed, rfc3339
 
 MOMENT = 1_795_315_205 * SECOND
 
@@ -55,3 +55,16 @@ def test_there_and_back(moment: int) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         nanoseconds(text)
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        pytest.param(0, False, id="at once"),
+        pytest.param(9, False, id="too early"),
+        pytest.param(10, True, id="in time"),
+        pytest.param(-1, True, id="the clock was set back"),
+    ],
+)
+def test_what_is_due_every_so_often_never_waits_for_a_clock(later: int, expected: bool) -> None:
+    assert passed(MOMENT, MOMENT + later * SECOND, 10 * SECOND) is expected

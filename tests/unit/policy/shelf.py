@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from netwatch.enforce.ends import world_of
@@ -75,8 +76,13 @@ def party(name: str) -> Party:
 def turned_on(name: str, scope: str, *, given: dict[str, str] | None = None) -> tuple[Policy, ...]:
     """The documents of the entry, enforced in this scope."""
     values = NEEDED.get(name, {}) if given is None else given
+    return _turned_on(name, scope, tuple(values.items()))
+
+
+@cache
+def _turned_on(name: str, scope: str, given: tuple[tuple[str, str], ...]) -> tuple[Policy, ...]:
     entry, where = ENTRIES[name], read_scope(scope)
-    return parse(instantiate(entry, where, mode=Mode.ENFORCE, name=name, given=values), name)
+    return parse(instantiate(entry, where, mode=Mode.ENFORCE, name=name, given=dict(given)), name)
 
 
 def answer(policies: tuple[Policy, ...], call: str) -> str:

@@ -52,7 +52,7 @@ def test_layout_is_made_equal_and_every_comment_stays() -> None:
 def test_what_ships_loses_nothing_and_settles(file: Path) -> None:
     text = file.read_text()
     laid = formatted(text, str(file))
-    assert formatted(laid, str(file)) == laid
+    assert laid == text or formatted(laid, str(file)) == laid
     assert laid.count("#") == text.count("#")
 
 
