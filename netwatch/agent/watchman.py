@@ -313,8 +313,9 @@ class Watchman:
             )
             self._kept = found
         self._problem = None
-        if found is None:
+        if snapshot.problem:
             self._checked = 0  # while it does not answer, each time
+        if found is None:
             return
         self._drift = found.foreign
         if found.foreign:

@@ -1,10 +1,11 @@
 """Keeps what is applied true while workloads come and go and others write rules.
 
 The documents are those that `netwatch host apply` left; here they are never changed. When the
-runtime does not answer the rules in the kernel stay as they are; only the addresses of workloads
-that have ended are nobody's from then on, for the runtime may give them to others before it tells
-(dockerd does, when it is restarted). What others changed is told apart from what must change
-because time, workloads or documents did: it is what differs from the rules that we put there last.
+runtime does not answer the rules stay as they were, and are put back where others take them away;
+only the addresses of workloads that have ended are nobody's from then on, for the runtime may give
+them to others before it tells (dockerd does, when it is restarted). What others changed is told
+apart from what must change because time, workloads or documents did: it is what differs from the
+rules that we put there last.
 
 A container's start waits for `follow`, which only writes members. Reading back (20 ms) and what
 concerns sessions come after it.
@@ -85,15 +86,16 @@ def look(
 ) -> Kept | None:
     """Bring the kernel to what the applied documents mean for this snapshot.
 
-    None where the runtime does not answer: then only the dead are forgotten. `still`: whether
-    documents and quarantine are what the caller believes, asked when nobody else can change them.
-    Raises Busy while somebody else changes the rules, NotApplied if the kernel refuses, CapReached
-    if a host can not hold it.
+    Where the runtime does not answer, what was put there last is held, less who has ended; None
+    where nothing was. `still`: whether documents and quarantine are what the caller believes,
+    asked when nobody else can change them. Raises Busy while somebody else changes the rules,
+    NotApplied if the kernel refuses, CapReached if a host can not hold it.
     """
     if snapshot.problem:
         with kernel.lock():
-            _forget_dead(snapshot)
-        return None
+            _refuse_others(still)
+            dead = _forget_dead(snapshot)
+            return _held(last, dead, applied.backend) if last else None
     if not applied.whole:
         raise NetwatchError(
             "the documents kept in /run/netwatch are not those that were applied",
@@ -235,16 +237,35 @@ def _links(snapshot: Snapshot) -> list[tuple[object, ...]]:
     ]
 
 
-def _forget_dead(snapshot: Snapshot) -> None:
-    """Whoever comes with the address of a workload that has ended is unknown."""
-    dead = {
+def _held(last: Kept, dead: frozenset[str], backend: str) -> Kept:
+    """The kernel as it was left, whoever changed it: addresses that are given anew meanwhile have
+    no more than they had without this."""
+    ruleset = replace(
+        last.ruleset,
+        sets=tuple(
+            replace(each, members=each.members - dead) if each.name == "nw-known" else each
+            for each in last.ruleset.sets
+        ),
+    )
+    todo = plan(ruleset, kernel.read(backend))
+    if not todo.empty:
+        counters.bank(todo, backend, host.folder())
+        kernel.carry_out(todo, backend)
+    return replace(last, ruleset=ruleset, drift=todo.drift, foreign=todo.drift)
+
+
+def _forget_dead(snapshot: Snapshot) -> frozenset[str]:
+    """Whoever comes with the address of a workload that has ended is unknown; those addresses."""
+    ended = {
         w.key for w in snapshot.workloads if w.pid is not None and not path_of_pid(w.pid).exists()
     }
-    gone = {a for w in snapshot.workloads if w.key in dead for a in w.addresses}
-    kept = {a for w in snapshot.workloads if w.key not in dead for a in w.addresses}
-    for address in sorted(gone - kept - {*host_addresses(snapshot)}):
+    gone = {a for w in snapshot.workloads if w.key in ended for a in w.addresses}
+    kept = {a for w in snapshot.workloads if w.key not in ended for a in w.addresses}
+    dead = frozenset(gone - kept - {*host_addresses(snapshot)})
+    for address in sorted(dead):
         with suppress(NotApplied):  # no such set: nothing that enforces
             restore_sets([member_line("del", f"nw-known{family_of(address)}", address)])
+    return dead
 
 
 def _foreign(last: Kept | None, todo: Plan, actual: Actual, *, same: bool) -> tuple[str, ...]:

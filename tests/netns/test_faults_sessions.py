@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from netwatch.agent.watchman import Watchman
 from netwatch.capture.conntrack import ConntrackSensor
 from netwatch.capture.ebpf import EbpfSensor
 from netwatch.discover.lab import find_lab
 from netwatch.enforce import host, upkeep
 from netwatch.enforce.survey import survey
+from netwatch.kernel.commands import check
 from netwatch.kernel.connect import connect
 from netwatch.kernel.namespaces import inside, path_of_name
 from netwatch.model.snapshot import Snapshot
@@ -216,3 +219,36 @@ def test_a_sensor_of_conntrack_survives_more_news_than_it_can_hold(estate: Estat
                 batch = sensor.read()
     finally:
         sensor.close()
+
+
+@pytest.mark.parametrize("estate", ["nft", "legacy"], indirect=True)
+def test_while_the_runtime_is_silent_rules_are_held(estate: Estate) -> None:
+    """F13: who takes them away opens nothing for long, it is told, and the dead stay forgotten."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    silent = replace(
+        estate.snapshot,
+        problem="Docker does not answer",
+        workloads=tuple(
+            replace(w, pid=ended.pid) if w.name == "web" else w for w in estate.snapshot.workloads
+        ),
+    )
+    watchman = Watchman()
+
+    def rounds() -> list[int]:
+        now, found = time.time_ns(), []
+        for seen, later_s in ((estate.snapshot, 0), (silent, 1), (silent, 2)):
+            state, _ = watchman(seen, now + later_s * 10**9)
+            found.append(len(state.repairs))
+            assert state.problem is None
+            for program in (f"iptables-{estate.backend}", f"ip6tables-{estate.backend}"):
+                check([program, "-F"])
+        state, _ = watchman(silent, now + 3 * 10**9)
+        return [*found, len(state.repairs)]
+
+    assert inside(NAMESPACE, rounds) == [0, 1, 2, 3]
+    assert not reaches("rogue")
+    assert not reaches("web"), "the address of who has ended is known"
+    here = time.time_ns()
+    inside(NAMESPACE, lambda: watchman(estate.snapshot, here + 10 * 10**9))
+    assert reaches("web") and not reaches("rogue")
