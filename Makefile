@@ -55,7 +55,8 @@ fmt:
 
 # In this order, not by the number of tests: a file of few long ones that comes last is waited for.
 unit:
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/property tests/golden tests/unit
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		tests/property tests/golden tests/stores tests/unit
 
 # Each part is apart from the machine and from the others, so two may run at once: they mostly wait.
 # What is long comes first, and what is short last, so that both end together.

@@ -59,10 +59,16 @@ TESTED_IN = {
     "unit/cli/test_read.py": "cli/read_*",
     "unit/controller/test_policies.py": "model/policy_version controller/policy_documents",
     "unit/api/test_traffic.py": "controller/exporting cli/compared",
-    "unit/controller/test_history.py": (
-        "controller/columns controller/ledger controller/statements controller/upkeep"
+    "stores/test_history.py": (
+        "controller/columns controller/history controller/ledger controller/statements "
+        "controller/upkeep"
     ),
-    "unit/controller/test_service.py": "controller/folder controller/records controller/store",
+    "stores/test_observed.py": "controller/observed",
+    "stores/test_replays.py": "controller/replays",
+    "stores/test_search.py": "controller/search",
+    "stores/test_service.py": (
+        "controller/folder controller/records controller/service controller/store"
+    ),
     "unit/detect/test_detectors.py": (
         "detect/denied detect/forged detect/obligation detect/plaintext detect/ports "
         "detect/repaired detect/silence detect/skew detect/state"

@@ -169,7 +169,7 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
         "assert opened.ingest(report('a', flow(), losses=(('x', 3),)))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     died = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=root, timeout=60)
     assert died.returncode == -9
     history = History(tmp_path / "history.db")
