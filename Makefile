@@ -70,12 +70,12 @@ mutations:
 
 # Tests of promises in time fail now and then where two cores do three things at once: what failed
 # is shown, and tried once more by itself.
-apart = tests/apart $(BIN)/pytest -o cache_dir=.pytest_cache/$@ $(1) || { \
+apart = tests/apart $(BIN)/pytest -o cache_dir=.pytest_cache/$@ $(1) $(2) || { \
 	$(call say,once more what failed in $@); \
 	tests/apart $(BIN)/pytest -o cache_dir=.pytest_cache/$@ --last-failed $(1); }
 
 netns-%:
-	@$(call apart,tests/netns --part $*/3)
+	@$(call apart,tests/netns,--part $*/3)
 
 docker browser:
 	@$(call apart,tests/$@)

@@ -3,7 +3,9 @@
 import { ago, count } from "./format.js";
 import { byId, el, shown } from "./dom.js";
 
-const total = (losses) => Object.values(losses ?? {}).reduce((sum, each) => sum + each, 0);
+// Counted like losses, so that nothing is left out in silence; but they are netwatch's own calls.
+const SET_ASIDE = new Set(["own probes set aside", "denials of own probes"]);
+const lostOf = (losses) => Object.entries(losses ?? {}).filter(([reason, number]) => number > 0 && !SET_ASIDE.has(reason));
 
 export function hostStrip(hosts) {
   const list = byId("hosts");
@@ -12,7 +14,7 @@ export function hostStrip(hosts) {
     return;
   }
   list.replaceChildren(...hosts.map((host) => {
-    const lost = total(host.losses);
+    const lost = lostOf(host.losses).reduce((sum, [, number]) => sum + number, 0);
     const method = host.capture?.method ?? "none";
     const problem = host.capture?.problem ?? host.enforcement?.problem;
     const drift = host.enforcement?.drift?.length ?? 0;
@@ -31,7 +33,7 @@ export function hostStrip(hosts) {
 
 /** "No edge" must never mean "we lost it": says what was dropped, by reason, and what is not shown. */
 export function lossBanner(map, { more }) {
-  const lost = Object.entries(map.losses).filter(([, number]) => number > 0);
+  const lost = lostOf(map.losses);
   const reasons = lost.map(([reason, number]) => `${count(number)} ${shown(reason.replaceAll("-", " "), 60)}`).join(", ");
   const sentences = [
     lost.length && `Not everything was seen: ${reasons}. An absent edge may be a lost one.`,
