@@ -7,8 +7,8 @@ from pathlib import Path
 from netwatch.controller.history import History
 from netwatch.model.times import SECOND
 from tests.many_flows import DAY, END, fill
+from tests.stores.test_history import put
 from tests.unit.controller.samples import flow
-from tests.unit.controller.test_history import put
 
 
 def test_the_oldest_goes_first_when_room_is_short_and_is_counted(tmp_path: Path) -> None:
