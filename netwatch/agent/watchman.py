@@ -250,6 +250,9 @@ class Watchman:
                 self._mend(applied, snapshot, now)
         except Busy:
             self._checked = 0  # at the next tick again
+        except OSError as error:  # what was read vanished meanwhile
+            log.warning("a look at the rules was cut short: %s", error)
+            self._checked = 0
         except NetwatchError as error:
             if error.message != self._problem:
                 log.error("the rules could not be kept as they should be: %s", error)
