@@ -256,7 +256,9 @@ class Watchman:
         except NetwatchError as error:
             if error.message != self._problem:
                 log.error("the rules could not be kept as they should be: %s", error)
-            self._problem, self._again = error.message, now + AGAIN
+            # Once is a race with who is changing the rules right now: it is tried again at once.
+            self._again = now + (AGAIN if self._problem else SECOND)
+            self._problem, self._checked = error.message, 0
 
     def _early(self, now: int) -> bool:
         """Whether more may change at once. What is heard then may have been ourselves: the kernel
