@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -26,6 +27,7 @@ LOST = "events were lost"
 PAUSE_S = 0.1  # a runtime writes dozens of transactions in a row: one look for all of them
 MAX_NAMES = 8
 READ = 1 << 16
+MAX_TAKEN = 10_000  # at once; a flood is looked at meanwhile
 
 
 class Alarm:
@@ -71,13 +73,11 @@ class Alarm:
     def _listen(self) -> None:
         while not self._closing.is_set():
             try:
-                names = changed_by(self._link.recv(READ))
+                names = self._next()
             except TimeoutError:
                 continue
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    return
-                names = (LOST,)
+            except OSError:
+                return
             if not names:
                 continue
             with self._lock:
@@ -88,6 +88,24 @@ class Alarm:
             if first:
                 self._wake()
                 self._closing.wait(PAUSE_S)
+
+    def _next(self) -> list[str]:
+        """Waits for the first event, and takes all that are there.
+
+        Once events were lost the kernel tells of no more losses until the queue is empty
+        (netlink_overrun, net/netlink/af_netlink.c): taken one by one, some would never be heard.
+        """
+        found: list[str] = []
+        for _ in range(MAX_TAKEN):
+            try:
+                found += changed_by(self._link.recv(READ))
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                found.append(LOST)
+            if not select.select([self._link], [], [], 0)[0]:
+                break
+        return found
 
 
 def changed_by(data: bytes) -> tuple[str, ...]:
