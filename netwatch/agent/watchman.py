@@ -39,9 +39,7 @@ log = logging.getLogger("netwatch.agent")
 
 CHECK_EVERY = 5 * SECOND  # reading all rules back costs about 20 ms
 QUIET, LATE = SECOND // 12, SECOND  # so long after a change, the last and the first, it waits
-AGAIN = (
-    10 * SECOND
-)  # after a failure: a lock that is held, or a program that hangs, costs that too
+AGAIN = 10 * SECOND  # after failures: a lock that is held, a program that hangs, cost that too
 TOLD_FOR = 900 * SECOND  # how long a repair stays in reports, and so its alert open
 MAX_REPAIRS, MAX_DIFFERENCES = 8, 20
 Judge = Callable[[Flow], tuple[str | None, str | None]]

@@ -120,6 +120,10 @@ def test_what_others_change_is_mended_in_time_and_told_with_its_window(watched: 
         faults["nft flush ruleset"] = ("nft flush ruleset",)
         faults["sets and all"] = ("nft flush ruleset; ipset destroy",)
         faults["our table of bridges"] = ("nft delete table bridge netwatch",)
+        # The flood of events before it had been taken one by one: those of this one were lost.
+        for number in range(10):
+            faults[f"everything, and soon our table: {number}"] = ("nft flush ruleset",)
+            faults[f"our table after a flood: {number}"] = faults["our table of bridges"]
         for fault, commands in faults.items():
             watched.inflict(*commands)
             assert watched.mended_after() < BY_EVENT_S * SLACK, fault
