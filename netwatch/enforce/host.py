@@ -188,18 +188,19 @@ def apply(
         bridging.see(snapshot, enforcing=seen.ruleset.enforcing)
         fresh, host = actual.fresh, host_addresses(snapshot)
         begun = lenient(seen.ruleset, policies, snapshot, now=now)
-        draining.spare(seen.forbidden if drain else ())
+        spared = seen.forbidden if drain else frozenset[Talk]()
+        draining.spare(spared)
         if fresh and seen.ruleset.enforcing:
             # conntrack watches before anything is denied
             actual = _converge(compile((), snapshot, now=now), seen.backend, actual)
             live = sockets.talks(snapshot.workloads)
-            for talk in (*sockets.permitted(begun, live, host), *draining.spared() & live):
+            for talk in (*sockets.permitted(begun, live, host), *spared & live):
                 sockets.adopt(talk)
         _converge(seen.ruleset, seen.backend, actual)
         indoors.settle(seen.ruleset, snapshot, seen.backend, record=rooms(), now=now, begun=begun)
         found = draining.doomed(sessions.forbidden(begun, host, either_way=fresh))
         over = {session.talk for session in found}
-        sockets.end(over | (seen.forbidden - draining.spared()), snapshot.workloads)
+        sockets.end(over | (seen.forbidden - spared), snapshot.workloads)
         for session in found:
             sessions.cut(session)
         remember(texts, _State(seen.backend, seen.ruleset.digest, now))

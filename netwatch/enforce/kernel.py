@@ -183,11 +183,11 @@ def take_away() -> bool:
     found = False
     left: tuple[str, ...] = ()
     for backend in (NFT, LEGACY):
-        todo = plan_of(NOTHING, read(backend))
-        found = found or not todo.empty
-        rules = tuple(step for step in todo.steps if step.family is not None)
-        carry_out(Plan(rules, guard=todo.guard), backend)
-        left = tuple(line for step in todo.steps if step.family is None for line in step.lines)
+        change = plan_of(NOTHING, read(backend))
+        found = found or not change.empty
+        rules = tuple(step for step in change.steps if step.family is not None)
+        carry_out(Plan(rules, guard=change.guard), backend)
+        left = tuple(line for step in change.steps if step.family is None for line in step.lines)
     restore_sets(left)
     return found
 

@@ -106,20 +106,20 @@ def look(
         snapshot = with_link_local(_closed_as(snapshot, last))
         compiler = last.compiler if last else Compiler(applied.policies)
         ruleset = compiler(snapshot, now=now, told=False)
+        begun = lenient(ruleset, applied.policies, snapshot, now=now)
         actual = kernel.read(applied.backend)
-        todo = plan(ruleset, actual)
+        change = plan(ruleset, actual)
         switches = bridging.see(snapshot, enforcing=ruleset.enforcing)
-        if not todo.empty:
-            counters.bank(todo, applied.backend, host.folder())
-            kernel.carry_out(todo, applied.backend)
-            settled = Kept(ruleset, snapshot, compiler)
-            _settle(settled, too_early(settled, applied, now=now))
-        within = _inside(ruleset, snapshot, applied, now=now)
+        if not change.empty:
+            counters.bank(change, applied.backend, host.folder())
+            kernel.carry_out(change, applied.backend)
+            _settle(Kept(ruleset, snapshot, compiler), _escaped(snapshot, begun))
+        within = _inside(ruleset, snapshot, applied.backend, now=now, begun=begun)
     same = last is not None and last.snapshot == snapshot and last.ruleset == ruleset
-    foreign = (*_foreign(last, todo, actual, same=same), *(within if same else ()))
+    foreign = (*_foreign(last, change, actual, same=same), *(within if same else ()))
     if last is not None and last.ruleset.enforcing:
         foreign = (*switches, *foreign)
-    return Kept(ruleset, snapshot, compiler, (*switches, *todo.drift, *within), foreign)
+    return Kept(ruleset, snapshot, compiler, (*switches, *change.drift, *within), foreign)
 
 
 def follow(
@@ -139,11 +139,11 @@ def follow(
         _refuse_others(still)
         snapshot = _linked(_closed_as(snapshot, last), last.snapshot)
         ruleset = last.compiler(snapshot, now=now, told=False)
-        todo = moves(last.ruleset, ruleset)
-        if todo is None:
+        change = moves(last.ruleset, ruleset)
+        if change is None:
             return None
         with suppress(NotApplied):  # others changed the sets
-            kernel.carry_out(todo, applied.backend)
+            kernel.carry_out(change, applied.backend)
     return Kept(ruleset, snapshot, last.compiler)
 
 
@@ -156,9 +156,16 @@ def holds(kept: Kept, backend: str) -> bool:
 
 def too_early(kept: Kept, applied: host.Applied, *, now: int) -> Escaped:
     """The sessions that had begun before these rules denied them."""
-    begun = lenient(kept.ruleset, applied.policies, kept.snapshot, now=now)
-    found = draining.doomed(sessions.forbidden(begun, host_addresses(kept.snapshot)))
-    return Escaped(found, names_of(kept.snapshot))
+    return _escaped(kept.snapshot, _begun(kept, applied, now=now))
+
+
+def _begun(kept: Kept, applied: host.Applied, *, now: int) -> Ruleset:
+    return lenient(kept.ruleset, applied.policies, kept.snapshot, now=now)
+
+
+def _escaped(snapshot: Snapshot, begun: Ruleset) -> Escaped:
+    found = draining.doomed(sessions.forbidden(begun, host_addresses(snapshot)))
+    return Escaped(found, names_of(snapshot))
 
 
 def settle(kept: Kept, escaped: Escaped, *, still: Callable[[], bool]) -> None:
@@ -177,17 +184,15 @@ def _settle(kept: Kept, escaped: Escaped) -> None:
 
 def settle_inside(kept: Kept, applied: host.Applied, *, now: int) -> tuple[str, ...]:
     """Whoever has packets that this host does not see gets his share of the rules; the drift."""
+    begun = _begun(kept, applied, now=now)
     with kernel.lock():
-        return _inside(kept.ruleset, kept.snapshot, applied, now=now)
+        return _inside(kept.ruleset, kept.snapshot, applied.backend, now=now, begun=begun)
 
 
 def _inside(
-    ruleset: Ruleset, snapshot: Snapshot, applied: host.Applied, *, now: int
+    ruleset: Ruleset, snapshot: Snapshot, backend: str, *, now: int, begun: Ruleset
 ) -> tuple[str, ...]:
-    begun = lenient(ruleset, applied.policies, snapshot, now=now)
-    return indoors.settle(
-        ruleset, snapshot, applied.backend, record=host.rooms(), now=now, begun=begun
-    )
+    return indoors.settle(ruleset, snapshot, backend, record=host.rooms(), now=now, begun=begun)
 
 
 def _refuse_others(still: Callable[[], bool]) -> None:
@@ -247,11 +252,11 @@ def _held(last: Kept, dead: frozenset[str], backend: str) -> Kept:
             for each in last.ruleset.sets
         ),
     )
-    todo = plan(ruleset, kernel.read(backend))
-    if not todo.empty:
-        counters.bank(todo, backend, host.folder())
-        kernel.carry_out(todo, backend)
-    return replace(last, ruleset=ruleset, drift=todo.drift, foreign=todo.drift)
+    change = plan(ruleset, kernel.read(backend))
+    if not change.empty:
+        counters.bank(change, backend, host.folder())
+        kernel.carry_out(change, backend)
+    return replace(last, ruleset=ruleset, drift=change.drift, foreign=change.drift)
 
 
 def _forget_dead(snapshot: Snapshot) -> frozenset[str]:
@@ -268,7 +273,7 @@ def _forget_dead(snapshot: Snapshot) -> frozenset[str]:
     return dead
 
 
-def _foreign(last: Kept | None, todo: Plan, actual: Actual, *, same: bool) -> tuple[str, ...]:
+def _foreign(last: Kept | None, change: Plan, actual: Actual, *, same: bool) -> tuple[str, ...]:
     if last is None:
         return ()
-    return todo.drift if same else plan(last.ruleset, actual).drift
+    return change.drift if same else plan(last.ruleset, actual).drift

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,8 @@ def run_netwatch(
     *arguments: str, deadline_s: float = 60.0, through: Sequence[str] = (), **environment: str
 ) -> Said:
     """Run the program to its end, from outside: as a user does, `through` another if need be."""
-    done = subprocess.run(
-        [*through, sys.executable, "-m", "netwatch", *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=deadline_s,
-        check=False,
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
+    program = [*through, sys.executable, "-m", "netwatch", *arguments]
+    return _ran(program, environment, deadline_s)
 
 
 def run_in(place: str, *command: str, deadline_s: float = 60.0, **environment: str) -> Said:
@@ -86,8 +79,12 @@ def run_in(place: str, *command: str, deadline_s: float = 60.0, **environment: s
     workload of the lab."""
     spaces = (Path(f"/run/netns/{kind}-{place}") for kind in ("nwh", "nw"))
     space = next(path for path in spaces if path.exists())
+    return _ran(["nsenter", f"--net={space}", *command], environment, deadline_s)
+
+
+def _ran(command: Sequence[str], environment: Mapping[str, str], deadline_s: float) -> Said:
     done = subprocess.run(
-        ["nsenter", f"--net={space}", *command],
+        command,
         env=os.environ | environment,
         capture_output=True,
         text=True,

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from netwatch.discover.lab import find_lab
+from netwatch.kernel.namespaces import path_of_name
+from netwatch.model.snapshot import Snapshot
+from tests.netns.conftest import run_netwatch
+
 HOST = "nwh-a"
 LISTEN = """[{port: 80, name: http, serve: echo}, {port: 81, serve: echo},
              {port: 53, protocol: udp, serve: echo}]"""
@@ -16,6 +25,19 @@ workloads:
   - {{name: rogue, host: a, namespace: lab, labels: {{app: rogue}}, listen: {LISTEN},
      addresses: [198.18.1.12, "2001:db8:1::12"]}}
 """
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Snapshot]:
+    """The shop as a lab; what its host knows of it."""
+    (folder / "lab.yaml").write_text(LAB)
+    assert run_netwatch("lab", "up", str(folder / "lab.yaml")).code == 0
+    source = find_lab(path_of_name(HOST))
+    assert source is not None
+    source.start(lambda: None)
+    yield source.snapshot()
+    source.close()
+    assert run_netwatch("lab", "down").code == 0
 
 
 def network_policy(selected: str, kinds: str, rules: str, *, mode: str = "enforce") -> str:

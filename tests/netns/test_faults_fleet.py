@@ -17,7 +17,6 @@ import pytest
 
 from netwatch.agent.handout import LOST, Handout
 from netwatch.controller.service import Controller
-from netwatch.discover.lab import find_lab
 from netwatch.enforce import confirm, host, quarantine
 from netwatch.kernel.commands import check
 from netwatch.kernel.connect import connect
@@ -28,9 +27,8 @@ from netwatch.model.report import Capture
 from netwatch.model.snapshot import Snapshot
 from netwatch.model.times import SECOND
 from netwatch.model.workload import Workload
-from tests.netns.conftest import run_netwatch
 from tests.netns.running import Up
-from tests.netns.small_shop import API_FROM_WEB, HOST, LAB
+from tests.netns.small_shop import API_FROM_WEB, HOST, opened
 from tests.unit.controller.samples import Clock, controller, flow, report
 
 pytestmark = pytest.mark.netns
@@ -80,14 +78,8 @@ class Estate:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     folder = tmp_path_factory.mktemp("fleet")
-    (folder / "lab.yaml").write_text(LAB)
-    assert run_netwatch("lab", "up", str(folder / "lab.yaml")).code == 0
-    source = find_lab(NAMESPACE)
-    assert source is not None
-    source.start(lambda: None)
-    yield Estate(source.snapshot(), folder)
-    source.close()
-    assert run_netwatch("lab", "down").code == 0
+    with opened(folder) as snapshot:
+        yield Estate(snapshot, folder)
 
 
 @pytest.fixture

@@ -47,14 +47,12 @@ from scapy.packet import Packet, Raw
 from netwatch.agent.denials import Naming
 from netwatch.detect import FleetState
 from netwatch.detect.forged import forged_sender
-from netwatch.discover.lab import find_lab
 from netwatch.enforce import host, nflog
 from netwatch.kernel.connect import connect
 from netwatch.kernel.namespaces import inside, path_of_name
 from netwatch.model.snapshot import Snapshot
-from tests.netns.conftest import run_netwatch
 from tests.netns.frames import arrived, connected, mac, tags
-from tests.netns.small_shop import API_FROM_WEB, HOST, LAB
+from tests.netns.small_shop import API_FROM_WEB, HOST, opened
 
 pytestmark = pytest.mark.netns
 
@@ -86,16 +84,10 @@ class Estate:
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     folder = tmp_path_factory.mktemp("frames")
-    (folder / "lab.yaml").write_text(LAB)
     (folder / "policy.yaml").write_text(API_FROM_WEB)
-    assert run_netwatch("lab", "up", str(folder / "lab.yaml")).code == 0
-    source = find_lab(NAMESPACE)
-    assert source is not None
-    source.start(lambda: None)
-    macs = {name: mac(name) for name in ("web", "api", "rogue")}
-    yield Estate(source.snapshot(), macs, folder / "policy.yaml")
-    source.close()
-    assert run_netwatch("lab", "down").code == 0
+    with opened(folder) as snapshot:
+        macs = {name: mac(name) for name in ("web", "api", "rogue")}
+        yield Estate(snapshot, macs, folder / "policy.yaml")
 
 
 @pytest.fixture(scope="module", params=["nft", "legacy"])

@@ -15,7 +15,6 @@ import pytest
 from netwatch.agent.watchman import Watchman
 from netwatch.capture.conntrack import ConntrackSensor
 from netwatch.capture.ebpf import EbpfSensor
-from netwatch.discover.lab import find_lab
 from netwatch.enforce import host, upkeep
 from netwatch.enforce.survey import survey
 from netwatch.kernel.commands import check
@@ -25,9 +24,8 @@ from netwatch.model.snapshot import Snapshot
 from netwatch.model.workload import Label
 from tests.netns import crowd
 from tests.netns.bridges import lost
-from tests.netns.conftest import run_netwatch
 from tests.netns.frames import connected
-from tests.netns.small_shop import API_FROM_WEB, HOST, LAB, network_policy
+from tests.netns.small_shop import API_FROM_WEB, HOST, network_policy, opened
 
 pytestmark = pytest.mark.netns
 
@@ -67,14 +65,8 @@ class Estate:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     folder = tmp_path_factory.mktemp("sessions")
-    (folder / "lab.yaml").write_text(LAB)
-    assert run_netwatch("lab", "up", str(folder / "lab.yaml")).code == 0
-    source = find_lab(NAMESPACE)
-    assert source is not None
-    source.start(lambda: None)
-    yield Estate(source.snapshot(), folder)
-    source.close()
-    assert run_netwatch("lab", "down").code == 0
+    with opened(folder) as snapshot:
+        yield Estate(snapshot, folder)
 
 
 @pytest.fixture(params=["nft"])
