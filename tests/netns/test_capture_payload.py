@@ -100,3 +100,28 @@ def test_of_a_crowd_only_so_many_are_heard_and_each_of_the_others_is_counted(
         others["low_port"].tolist()
     )
     assert (crowd["connection"] != 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_first_bytes_that_find_the_ring_full_are_counted_and_their_packets_are_not_lost(
+    net: Net, method: str
+) -> None:
+    """A ring of 64 kB holds some sixty datagrams of a thousand bytes; several hundred come before
+    anybody takes one out. Each was heard or is in the loss, and every packet was counted."""
+    sent, size = 600, 1000
+    with (
+        closing(EbpfSensor(method, namespace=net.path, entries=4096, ring_bytes=1 << 16)) as sensor,
+        udp("nwt-b", B, 5030),
+    ):
+        sensor.watch(net.workloads, net.uplinks)
+        clients = [udp("nwt-a", A) for _ in range(sent)]
+        for client in clients:
+            client.sendto(bytes(size), (B, 5030))
+        batch = until(sensor, settled(5030))
+        for client in clients:
+            client.close()
+    seen = of(batch.entries, 5030)
+    assert int(seen["packets"].sum()) == len(seen) == sent
+    heard = [piece for piece in batch.payloads if 5030 in (piece.low_port, piece.high_port)]
+    assert {len(piece.data) for piece in heard} == {size}
+    assert lost(batch) == {"ring-full": sent - len(heard)}
