@@ -63,7 +63,9 @@ class Settings:
     capture: str = "auto"
     """auto, tcx, clsact or conntrack: how packets are seen."""
     capture_entries: int = 131_072
-    """Connections that the kernel counts at once, 260 bytes each; what gives way is counted."""
+    """Connections that the kernel counts at once, 320 bytes each; what gives way is counted."""
+    judge_rate: int = 300
+    """New connections a second, in the long run, that are judged by their first bytes."""
     enforce: bool = False
     """Whether an agent gives the controller's policies force; else it only observes."""
     drain: bool = False

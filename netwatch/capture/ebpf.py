@@ -54,13 +54,15 @@ class EbpfSensor:
         namespace: Path | None = None,
         entries: int = ENTRIES,
         ring_bytes: int = RING_BYTES,
-        singly: tuple[int, int, int] = (BURST, RATE, EACH),
+        burst: int = BURST,
+        rate: int = RATE,
+        each: int = EACH,
         look_s: float = LOOK_S,
         problem: str | None = None,
     ) -> None:
-        """`method` is tcx or clsact; `singly` how many new connections are not crowded: in a
-        burst, in about a second, and of each edge beyond that. Raises BpfFailed where this kernel
-        or user can not do it.
+        """`method` is tcx or clsact. The first bytes are had of as many new connections at once
+        as `burst` says, of `rate` in about a second, and of `each` of every edge beyond that.
+        Raises BpfFailed where this kernel or user can not do it.
         """
         self._method, self._namespace, self._problem = method, namespace, problem
         self._attached: dict[int, tuple[str, list[Attachment]]] = {}
@@ -80,8 +82,8 @@ class EbpfSensor:
                 (EGRESS, self._object.program("netwatch_out")),
             )
             self._classified = self._object.map("classified")
-            burst, rate, each = singly
-            budget = _BUDGET.pack(0, burst, rate, burst, each)
+            most = max(burst, rate)
+            budget = _BUDGET.pack(0, most, rate, most, each)
             update(self._object.map("budget"), bytes(4), budget)
             self.flows = FlowMap(
                 self._object.map("flows"), self._object.map("statistics"), entries

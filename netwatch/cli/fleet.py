@@ -22,7 +22,7 @@ import click
 
 from netwatch import settings
 from netwatch.cli.compared import say_compared
-from netwatch.cli.output import json_option, print_json, say, table
+from netwatch.cli.output import encryption_told, json_option, print_json, say, table
 from netwatch.model.errors import NetwatchError, Unreachable, UsageError
 
 TIMEOUT_S = 30
@@ -261,7 +261,7 @@ def edges(*, as_json: bool, compare: tuple[str, str] | None, **given: Any) -> No
 
     def row(e: Row) -> Sequence[object]:
         port = e["protocol"] if e["port"] is None else f"{e['port']}/{e['protocol']}"
-        encryption = ",".join(e["encryption"]["versions"]) or e["encryption"]["status"]
+        encryption = encryption_told(e["encryption"]["status"], e["encryption"]["versions"])
         ends = _end(e["source"]), _end(e["destination"])
         if e["protection"] in ("link", "both"):
             encryption = f"{encryption}+{e['link']['kind']}"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from netwatch.cli.fleet import Remote, Row, filters, fleet, show, verdict_of
-from netwatch.cli.output import json_option, print_json, table
+from netwatch.cli.output import encryption_told, json_option, print_json, table
 from netwatch.model.errors import UsageError
 
 SEEN = 20_000  # flows that `--follow` remembers, to print each change once
@@ -24,7 +24,7 @@ def _flow_row(flow: Row) -> Sequence[object]:
         _address(flow["client"]),
         _address(flow["server"]),
         flow["protocol"],
-        encryption["version"] or encryption["status"],
+        encryption_told(encryption["status"], filter(None, [encryption["version"]])),
         verdict_of(flow),
         flow["client_bytes"] + flow["server_bytes"],
         flow["state"],

@@ -36,6 +36,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
+def encryption_told(status: str, versions: Iterable[str]) -> str:
+    """`TLSv1.3` only where all is encrypted; else `unknown (TLSv1.3)`: some of it was that, or
+    said that it would be.
+    """
+    named = ",".join(versions)
+    if status == "encrypted":
+        return named or status
+    return f"{status} ({named})" if named else status
+
+
 class OneLine(logging.Formatter):
     """A log line for each message, whatever is in the names that it holds."""
 

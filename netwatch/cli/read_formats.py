@@ -15,7 +15,7 @@ from typing import Any
 import click
 import msgspec
 
-from netwatch.cli.output import printable, table
+from netwatch.cli.output import encryption_told, printable, table
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Encryption, Endpoint, Flow, flow_as_json
 from netwatch.model.times import rfc3339
@@ -155,7 +155,7 @@ def _cells(flow: Flow) -> tuple[object, ...]:
         f"{flow.client_bytes}/{flow.server_bytes}",
         flow.state,
         flow.application or "-",
-        encryption.version or encryption.status,
+        encryption_told(encryption.status, filter(None, [encryption.version])),
         _name(encryption),
     )
 

@@ -137,7 +137,9 @@ def open_agent(
 ) -> Agent:
     """An agent of this network namespace, started: it has found its workloads and attached."""
     source = find_source(settings)
-    sensor = open_sensor(method=settings.capture, entries=settings.capture_entries)
+    sensor = open_sensor(
+        method=settings.capture, entries=settings.capture_entries, rate=settings.judge_rate
+    )
     watchman = Watchman(handout)
     record = Record(probed.place())
     name = source.snapshot().host

@@ -77,7 +77,9 @@ def test_of_a_crowd_only_so_many_are_heard_and_each_of_the_others_is_counted(
     """20 at once, then 5 a second and 2 of every edge: the crowd to one port takes all there is,
     and two connections to another port are heard all the same."""
     with (
-        closing(EbpfSensor(method, namespace=net.path, entries=4096, singly=(20, 5, 2))) as sensor,
+        closing(
+            EbpfSensor(method, namespace=net.path, entries=4096, burst=20, rate=5, each=2)
+        ) as sensor,
         serving("nwt-b", B, 8020, answer_twice),
         serving("nwt-b", B, 8021, answer_twice),
     ):
@@ -110,7 +112,9 @@ def test_first_bytes_that_find_the_ring_full_are_counted_and_their_packets_are_n
     anybody takes one out. Each was heard or is in the loss, and every packet was counted."""
     sent, size = 600, 1000
     with (
-        closing(EbpfSensor(method, namespace=net.path, entries=4096, ring_bytes=1 << 16)) as sensor,
+        closing(
+            EbpfSensor(method, namespace=net.path, entries=4096, ring_bytes=1 << 16)
+        ) as sensor,
         udp("nwt-b", B, 5030),
     ):
         sensor.watch(net.workloads, net.uplinks)

@@ -34,10 +34,11 @@ export const undocumented = (edge) =>
 const VERDICTS = { allow: "allowed", deny: "denied" };
 export const verdictText = (verdict) => VERDICTS[verdict] ?? "not judged";
 
+/** Of an edge or a flow: `TLSv1.3` only where all is encrypted; else `unknown (TLSv1.3)`: some of it was that. */
 export function encryptionText(encryption) {
-  const versions = (encryption.versions ?? []).join(", ");
+  const versions = (encryption.versions ?? [encryption.version]).filter(Boolean).join(", ");
   if (encryption.status === "encrypted") return versions || "encrypted";
-  return encryption.status;
+  return versions ? `${encryption.status} (${versions})` : encryption.status;
 }
 
 const PROTECTIONS = {

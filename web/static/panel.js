@@ -106,7 +106,7 @@ function flowItem(flow) {
   return el("li", {},
     el("div", { class: "line" },
       el("time", { datetime: flow.last_seen, title: flow.last_seen }, clock(flow.last_seen)),
-      el("span", { class: `status ${encryption.status}` }, shown(encryption.version ?? encryption.status, 24)),
+      el("span", { class: `status ${encryption.status}` }, shown(encryptionText(encryption), 40)),
       el("span", { class: `status ${flow.verdict === "deny" ? "denied" : flow.staged === "deny" ? "staged" : "calm"}` },
         flow.verdict !== "deny" && flow.staged === "deny" ? "would be denied" : verdictText(flow.verdict)),
       el("span", { class: "size" }, bytes(flow.client_bytes + flow.server_bytes))),

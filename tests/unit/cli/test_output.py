@@ -138,3 +138,22 @@ def test_other_ways_to_end(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], code: int
 ) -> None:
     assert ended(monkeypatch, work) == code
+
+
+@pytest.mark.parametrize(
+    ("status", "versions", "told"),
+    [
+        pytest.param("encrypted", ["TLSv1.2", "TLSv1.3"], "TLSv1.2,TLSv1.3", id="proven"),
+        pytest.param("encrypted", [], "encrypted", id="proven, of no version"),
+        pytest.param("unknown", ["TLSv1.3"], "unknown (TLSv1.3)", id="a part of a crowd"),
+        pytest.param("plaintext", ["TLSv1.2"], "plaintext (TLSv1.2)", id="some in the clear"),
+        pytest.param("unknown", [], "unknown", id="nobody knows"),
+    ],
+)
+def test_a_version_alone_stands_for_what_is_encrypted_throughout(
+    status: str, versions: list[str], told: str
+) -> None:
+    """An edge with some plaintext, or of which not all was judged, was told by the version of the
+    rest: to a reader of the table it was encrypted.
+    """
+    assert output.encryption_told(status, versions) == told
