@@ -11,7 +11,7 @@ from flask import Response, send_file
 from netwatch.api.answers import listing, page
 from netwatch.api.policies import POLICY_ROUTES
 from netwatch.api.routes import Call, Parameter, Route
-from netwatch.api.traffic import AT, PERIOD, TRAFFIC_ROUTES, WINDOW, period
+from netwatch.api.traffic import AT, PERIOD, TRAFFIC_ROUTES, WINDOW, gaps_of, period
 from netwatch.controller.records import FlowQuery, delivery_as_json, receiver_as_json
 from netwatch.controller.search import term
 from netwatch.controller.service import Controller
@@ -63,13 +63,15 @@ def list_workloads(controller: Controller, call: Call) -> Answer:
 def list_edges(controller: Controller, call: Call) -> Answer:
     """Filtered, by id."""
     query = call.query
-    edges = controller.edges(**period(query))
+    when = period(query)
+    edges = controller.edges(**when)
     rows = [edge for edge in edges if _is_wanted(edge, query)]
     chosen, next = page(
         rows, key=lambda e: e.id, limit=call.limit(1000), cursor=query.get("cursor")
     )
     found = [edge_as_json(edge) for edge in chosen]
-    return listing("edges", found, next=next, losses=controller.losses())
+    gaps = gaps_of(controller, when)
+    return {**listing("edges", found, next=next, losses=controller.losses()), "gaps": gaps}
 
 
 def _is_wanted(edge: Edge, query: Mapping[str, Any]) -> bool:
@@ -98,10 +100,12 @@ def _part(peer: Peer, name: str) -> str | None:
 
 def list_flows(controller: Controller, call: Call) -> Answer:
     """Newest first."""
-    flows, next = controller.flows(_asked(call))
+    asked = _asked(call)
+    flows, next = controller.flows(asked)
     known = {workload.identity: workload for workload in controller.workloads()}
     found = [live_flow_as_json(flow, known) for flow in flows]
-    return listing("flows", found, next=next, losses=controller.losses())
+    gaps = gaps_of(controller, {"since": asked.since, "until": asked.until})
+    return {**listing("flows", found, next=next, losses=controller.losses()), "gaps": gaps}
 
 
 def export_flows(controller: Controller, call: Call) -> Response:
@@ -265,8 +269,10 @@ RECEIVER = (
 
 def _list(name: str, summary: str, view: Any, parameters: tuple[Parameter, ...] = ()) -> Route:
     schema = {"deliveries": "Delivery"}.get(name, name[:-1].capitalize())
-    gives = ((name, f"[{schema}]"), ("next", "Cursor"), ("losses", "Losses"))
-    return Route("GET", f"/{name}", f"list_{name}", summary, view, gives, parameters)
+    gives = [(name, f"[{schema}]"), ("next", "Cursor"), ("losses", "Losses")]
+    if name in ("edges", "flows"):
+        gives.append(("gaps", "[Gap]"))
+    return Route("GET", f"/{name}", f"list_{name}", summary, view, tuple(gives), parameters)
 
 
 ROUTES = (

@@ -57,11 +57,15 @@ def show_map(controller: Controller, call: Call) -> Answer:
         controller.hosts() if now else (),
         controller.alerts(state="open") if now else (),
     )
-    gaps = _gaps(controller.coverage.gaps(when["since"], when["until"]))
-    return {"ok": True, **view, "gaps": gaps, "losses": controller.losses()}
+    return {"ok": True, **view, "gaps": gaps_of(controller, when), "losses": controller.losses()}
 
 
-def _gaps(gaps: Iterable[Span]) -> list[dict[str, Any]]:
+def gaps_of(controller: Controller, when: Mapping[str, int | None]) -> list[dict[str, Any]]:
+    """Where a known host was not observed within a period; nothing of now."""
+    return _told(controller.coverage.gaps(when["since"], when["until"]))
+
+
+def _told(gaps: Iterable[Span]) -> list[dict[str, Any]]:
     return [
         {"host": gap.host, "since": rfc3339(gap.since), "until": rfc3339(gap.until)}
         for gap in gaps
@@ -105,7 +109,7 @@ def compare_edges(controller: Controller, call: Call) -> Answer:
             for each in found.changed[:EDGES_LIMIT]
         ],
         "omitted": sum(max(0, len(each) - EDGES_LIMIT) for each in lists),
-        "gaps": _gaps(sorted(gaps, key=lambda gap: (gap.host, gap.since))),
+        "gaps": _told(sorted(gaps, key=lambda gap: (gap.host, gap.since))),
         "losses": controller.losses(),
     }
 

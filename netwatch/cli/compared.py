@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from netwatch.cli.output import print_json, say, table
+from netwatch.cli.output import print_json, say, say_gaps, table
 
 HEADINGS = ("WHAT", "SOURCE", "DESTINATION", "PORT", "CHANGE")
 
@@ -24,8 +24,7 @@ def say_compared(answer: Mapping[str, Any], *, as_json: bool) -> None:
         for what, e, change in rows
     ]
     click.echo(table(HEADINGS, cells) if cells else "no edge is new, gone or changed")
-    for gap in answer["gaps"]:
-        say(f"{gap['host']} was not observed from {gap['since']} to {gap['until']}")
+    say_gaps(answer["gaps"])
     if answer["omitted"]:
         say(f"{answer['omitted']} more are not shown")
 

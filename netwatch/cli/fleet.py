@@ -22,7 +22,7 @@ import click
 
 from netwatch import settings
 from netwatch.cli.compared import say_compared
-from netwatch.cli.output import encryption_told, json_option, print_json, say, table
+from netwatch.cli.output import encryption_told, json_option, print_json, say, say_gaps, table
 from netwatch.model.errors import NetwatchError, Unreachable, UsageError
 
 TIMEOUT_S = 30
@@ -164,6 +164,7 @@ def show(
     rows = answer[name]
     click.echo(table(headings, map(row, rows)) if rows else f"no {name}")
     say_losses(answer["losses"])
+    say_gaps(answer.get("gaps", ()))
     if answer["next"] is not None:
         say("there are more; raise --limit")
 

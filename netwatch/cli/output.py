@@ -46,6 +46,12 @@ def encryption_told(status: str, versions: Iterable[str]) -> str:
     return f"{status} ({named})" if named else status
 
 
+def say_gaps(gaps: Iterable[Mapping[str, Any]]) -> None:
+    """A line for each time in which nobody watched a host: what it did then is not told."""
+    for gap in gaps:
+        say(f"{gap['host']} was not observed from {gap['since']} to {gap['until']}")
+
+
 class OneLine(logging.Formatter):
     """A log line for each message, whatever is in the names that it holds."""
 

@@ -157,8 +157,10 @@ def test_what_was_not_observed_is_told_with_the_map_of_that_time(real: Controlle
         "since": rfc3339(START - DAY + minute),
         "until": rfc3339(START - DAY + 11 * minute),
     }
-    assert client.get(f"/api/v1/map?at={late}").json["gaps"] == [gap]
-    assert client.get("/api/v1/map").json["gaps"] == []
+    for asked in (f"map?at={late}", f"edges?at={late}", f"flows?until={late}"):
+        assert client.get(f"/api/v1/{asked}").json["gaps"] == [gap]
+    for name in ("map", "edges", "flows"):
+        assert client.get(f"/api/v1/{name}").json["gaps"] == []
     compared = client.get(f"/api/v1/edges/compare?before={late}&after={LATE}").json
     assert compared["gaps"] == [gap]
     observed = client.get(f"/api/v1/observed?since={EARLY}&until={LATE}&slots=24").json
