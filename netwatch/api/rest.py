@@ -10,6 +10,7 @@ from flask import Response, send_file
 
 from netwatch.api.answers import listing, page
 from netwatch.api.policies import POLICY_ROUTES
+from netwatch.api.questions import QUESTION_ROUTES
 from netwatch.api.routes import Call, Parameter, Route
 from netwatch.api.traffic import AT, PERIOD, TRAFFIC_ROUTES, WINDOW, gaps_of, period
 from netwatch.controller.records import FlowQuery, delivery_as_json, receiver_as_json
@@ -278,6 +279,7 @@ def _list(name: str, summary: str, view: Any, parameters: tuple[Parameter, ...] 
 ROUTES = (
     *POLICY_ROUTES,
     *TRAFFIC_ROUTES,
+    *QUESTION_ROUTES,
     _list(
         "workloads",
         "Workloads of the last report of each host.",

@@ -48,6 +48,27 @@ _END = record(
 _PROTECTION: Schema = {"enum": ["tls", "link", "both", "neither", "unknown"]}
 _MAYBE_PROTECTION: Schema = {"enum": [*_PROTECTION["enum"], None]}
 _LINK_STATUS: Schema = {"enum": ["proven", "claimed", "unknown", "none"]}
+_PLACE: dict[str, Schema] = {"file": MAYBE, "line": MAYBE_NUMBER, "column": MAYBE_NUMBER}
+_DOCUMENT = record(
+    kind=TEXT,
+    namespace=MAYBE,
+    name=TEXT,
+    mode={"enum": ["observe", "stage", "enforce"]},
+    governs=TEXT,
+    isolates_ingress=FLAG,
+    isolates_egress=FLAG,
+    rules=NUMBER,
+    **_PLACE,
+)
+_RULE = record(
+    name=MAYBE,
+    action=TEXT,
+    exception=FLAG,
+    **dict.fromkeys(("because", "owner", "ticket"), MAYBE),
+    expires=MAYBE_TIME,
+    require=MAYBE,
+    **_PLACE,
+)
 _COUNTED = ("packets", "bytes", "payload_bytes")
 
 SCHEMAS: dict[str, Schema] = {
@@ -55,6 +76,8 @@ SCHEMAS: dict[str, Schema] = {
     "Cursor": MAYBE,
     "Secret": MAYBE,
     "Text": TEXT,
+    "MaybeText": MAYBE,
+    "Flag": FLAG,
     "Losses": map_of(NUMBER),
     "Time": MAYBE_TIME,
     "Gap": record(host=TEXT, since=TIME, until=TIME),
@@ -322,6 +345,29 @@ SCHEMAS: dict[str, Schema] = {
         confirm_by=MAYBE_TIME,
         restores=MAYBE_NUMBER,
         documents=TEXTS,
+    ),
+    "Verdict": {"enum": ["allow", "deny", "unknown"]},
+    "DecidingDocument": {"oneOf": [_DOCUMENT, {"type": "null"}]},
+    "DecidingRule": {"oneOf": [_RULE, {"type": "null"}]},
+    "Step": record(
+        side={"enum": ["source", "destination", "both"]},
+        outcome={"enum": ["holds", "misses", "passes", "permits", "denies"]},
+        text=TEXT,
+        **_PLACE,
+    ),
+    "Near": record(policy=_DOCUMENT, rule=_RULE, because=TEXTS),
+    "Fix": {
+        "oneOf": [record(document=MAYBE, edits=TEXTS, why_not=MAYBE), {"type": "null"}],
+    },
+    "AuditEntry": record(
+        number=NUMBER,
+        time=TIME,
+        action=TEXT,
+        subject=TEXT,
+        actor=record(uid=NUMBER, login_uid=MAYBE_NUMBER, sudo_user=MAYBE),
+        details={"type": "object"},
+        previous=TEXT,
+        hash=TEXT,
     ),
     "Delivery": record(
         id=TEXT,

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -50,6 +51,16 @@ def say_gaps(gaps: Iterable[Mapping[str, Any]]) -> None:
     """A line for each time in which nobody watched a host: what it did then is not told."""
     for gap in gaps:
         say(f"{gap['host']} was not observed from {gap['since']} to {gap['until']}")
+
+
+def write_report(file: Path, text: str) -> None:
+    """A report for another program; raises NetwatchError."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NetwatchError(
+            f"{file} can not be written: {error.strerror}", "name a folder that exists"
+        ) from None
 
 
 class OneLine(logging.Formatter):

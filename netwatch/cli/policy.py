@@ -14,11 +14,10 @@ from typing import Any
 import click
 
 from netwatch import __version__
-from netwatch.cli.output import json_option, print_json, printable, say, table
-from netwatch.cli.policy_answers import document_json, governs, isolated, write_report
+from netwatch.cli.output import json_option, print_json, printable, say, table, write_report
 from netwatch.cli.policy_compose import Deployment, read_deployment
 from netwatch.model.errors import InvalidDocument, Violations
-from netwatch.policy.answers import place_json
+from netwatch.policy.answers import document_json, governs, place_json
 from netwatch.policy.fields import InvalidPolicies, Problems
 from netwatch.policy.files import policy_files, read_policies
 from netwatch.policy.ir import Policy
@@ -196,11 +195,16 @@ def show(paths: Sequence[Path], version: str | None, as_text: bool, as_json: boo
         print_json({"ok": True, "policies": documents, "next": None, "losses": {}})
         return
     rows = [
-        (p.kind, p.namespace or "*", p.name, p.mode, isolated(p), governs(p), p.place)
+        (p.kind, p.namespace or "*", p.name, p.mode, _isolated(p), governs(p), p.place)
         for p in policies
     ]
     headings = ("KIND", "NAMESPACE", "NAME", "MODE", "ISOLATES", "GOVERNS", "PLACE")
     click.echo(table(headings, rows))
+
+
+def _isolated(document: Policy) -> str:
+    pairs = (("ingress", document.isolates_ingress), ("egress", document.isolates_egress))
+    return " ".join(word for word, isolates in pairs if isolates) or "-"
 
 
 def _of_version(version: str) -> tuple[Policy, ...]:

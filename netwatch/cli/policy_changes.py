@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from netwatch.cli import policy_inputs as inputs
-from netwatch.cli.output import json_option, print_json, printable, say
-from netwatch.cli.policy_answers import write_report
+from netwatch.cli.output import json_option, print_json, printable, say, write_report
 from netwatch.cli.policy_versions import policies_of
 from netwatch.model.errors import Violations
 from netwatch.policy.answers import place_json

@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 
 from netwatch.cli import policy_inputs as inputs
-from netwatch.cli.output import json_option, print_json, say
-from netwatch.cli.policy_answers import write_report
+from netwatch.cli.output import json_option, print_json, say, write_report
 from netwatch.model.errors import NetwatchError, Violations
 from netwatch.model.snapshot import Network, Snapshot
 from netwatch.policy import export as forms

@@ -1,8 +1,7 @@
-"""What the verbs of `netwatch policy` read: worlds, parties, questions."""
+"""What the verbs of `netwatch policy` read: worlds, and the options of questions."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 from collections.abc import Callable
@@ -14,10 +13,8 @@ import click
 from netwatch import settings
 from netwatch.cli.fleet import Remote, remote
 from netwatch.cli.output import say
-from netwatch.model.errors import InvalidDocument, NetwatchError, Unreachable, UsageError
-from netwatch.policy.fields import meant
-from netwatch.policy.ir import Party, World
-from netwatch.policy.matrix import pair
+from netwatch.model.errors import InvalidDocument, NetwatchError, Unreachable
+from netwatch.policy.ir import World
 from netwatch.policy.world import parse_world, world_of_rows
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -115,39 +112,3 @@ def _of_this_host() -> World:
             f"no world is known: {snapshot.problem}", "name one with --world WORLD.json"
         )
     return world_of(snapshot)
-
-
-def ends(world: World, source: str, destination: str) -> tuple[Party, Party]:
-    """Both parties; between two workloads with addresses of a family that both have."""
-    found = party(world, source), party(world, destination)
-    workloads = found[0].workload, found[1].workload
-    if None not in workloads and found[0].address is None and found[1].address is None:
-        assert workloads[0] is not None and workloads[1] is not None
-        return pair(workloads[0], workloads[1])
-    return found
-
-
-def party(world: World, text: str) -> Party:
-    """A workload by `namespace/name`, the host, or whoever has the address."""
-    if text == "host":
-        return Party(host=True)
-    for workload in world.workloads:
-        if text in (workload.key, workload.identity):
-            return Party(workload)
-    try:
-        address = str(ipaddress.ip_address(text))
-    except ValueError:
-        known = [workload.key for workload in world.workloads]
-        raise UsageError(f"nobody is called {text[:60]!r}", meant(text, known[:2000])) from None
-    for workload in world.workloads:
-        if address in workload.addresses:
-            return Party(workload, address)
-    return Party(None, address, host=address in world.host_addresses)
-
-
-def protocol_of(protocol: str, port: int | None) -> str:
-    """The protocol in lower case; raises UsageError where it needs a port and has none."""
-    name = protocol.lower()
-    if port is None and name in ("tcp", "udp", "sctp"):
-        raise UsageError(f"{name} needs a port", "add --port NUMBER")
-    return name

@@ -12,10 +12,9 @@ from typing import Any
 
 import click
 
-from netwatch.cli.output import json_option, print_json, printable, say, table
-from netwatch.cli.policy_answers import governs, write_report
+from netwatch.cli.output import json_option, print_json, printable, say, table, write_report
 from netwatch.model.errors import UsageError, Violations
-from netwatch.policy.answers import place_json
+from netwatch.policy.answers import governs, place_json
 from netwatch.policy.document import parse
 from netwatch.policy.fields import meant
 from netwatch.policy.ir import EVERYTHING, Mode

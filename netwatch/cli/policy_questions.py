@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from netwatch.cli import policy_inputs as inputs
 from netwatch.cli.output import json_option, print_json, printable, table
-from netwatch.cli.policy_answers import decision_json, document_json
-from netwatch.policy.answers import place_json, rule_json
+from netwatch.policy.answers import decision_json, explanation_json
 from netwatch.policy.evaluate import ENFORCED, STAGED, Judge
-from netwatch.policy.explain import Explanation, Question
+from netwatch.policy.explain import Explanation
 from netwatch.policy.explain import explain as explained
 from netwatch.policy.files import read_policies
 from netwatch.policy.matrix import matrix as tables
 from netwatch.policy.matrix import parse_probe
+from netwatch.policy.questions import question
 
 
 @click.command()
@@ -36,13 +35,12 @@ def decide(
     as_json: bool,
 ) -> None:
     """May this end reach that one? Prints the verdict, the reason and the deciding rule."""
-    what = inputs.protocol_of(protocol, port)
     world = inputs.read_world(world_file)
     policies = read_policies(paths)
-    question = (*inputs.ends(world, source, destination), what, port)
+    asked = question(world, source, destination, protocol=protocol, port=port)
     now = time.time_ns()
-    decision = Judge(policies, world).decide(*question, now=now)
-    staged = Judge(policies, world, STAGED).decide(*question, now=now)
+    decision = Judge(policies, world).decide(*asked, now=now)
+    staged = Judge(policies, world, STAGED).decide(*asked, now=now)
     if as_json:
         print_json({"ok": True, **decision_json(decision), "staged": staged.verdict})
         return
@@ -70,13 +68,12 @@ def explain(
     as_json: bool,
 ) -> None:
     """Why? Each step of the judgement; for a denial the nearest rule and what would allow it."""
-    what = inputs.protocol_of(protocol, port)
     world = inputs.read_world(world_file)
-    question = Question(*inputs.ends(world, source, destination), what, port)
+    asked = question(world, source, destination, protocol=protocol, port=port)
     modes = STAGED if staged else ENFORCED
-    found = explained(read_policies(paths), world, question, now=time.time_ns(), modes=modes)
+    found = explained(read_policies(paths), world, asked, now=time.time_ns(), modes=modes)
     if as_json:
-        print_json({"ok": True, **_explanation_json(found)})
+        print_json({"ok": True, **explanation_json(found)})
         return
     _tell(found)
 
@@ -98,34 +95,6 @@ def _tell(found: Explanation) -> None:
         else:
             lines += [f"to allow it, {' and '.join(found.fix.edits)}", "", found.fix.text]
     click.echo(printable("\n".join(lines)))
-
-
-def _explanation_json(found: Explanation) -> dict[str, Any]:
-    fix = found.fix
-    return {
-        **decision_json(found.decision),
-        "steps": [
-            {
-                "side": step.side,
-                "outcome": step.outcome,
-                "text": step.text,
-                **place_json(step.place),
-            }
-            for step in found.steps
-        ],
-        "omitted": found.omitted,
-        "nearest": [
-            {
-                "policy": document_json(near.policy),
-                "rule": rule_json(near.rule),
-                "because": list(near.because),
-            }
-            for near in found.nearest
-        ],
-        "fix": None
-        if fix is None
-        else {"document": fix.text or None, "edits": list(fix.edits), "why_not": fix.why_not},
-    }
 
 
 @click.command()

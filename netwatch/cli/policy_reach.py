@@ -18,6 +18,7 @@ from netwatch.policy.files import read_policies
 from netwatch.policy.ir import NetworkPeer, World
 from netwatch.policy.links import INTERNET, allowed, possible
 from netwatch.policy.networks import holds, internet
+from netwatch.policy.questions import party
 
 SHOWN = 20  # names in a cell that a person reads; --json has all
 
@@ -37,7 +38,7 @@ def reach(
     and, where a controller is asked, what was used.
     """
     world = inputs.read_world(world_file)
-    workload = inputs.party(world, name).workload
+    workload = party(world, name).workload
     if workload is None:
         raise UsageError(f"{name[:60]!r} is no workload", "name it NAMESPACE/NAME")
     modes = STAGED if staged else ENFORCED

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from netwatch.cli import policy_inputs as inputs
-from netwatch.cli.output import json_option, print_json, printable, say, table
-from netwatch.cli.policy_answers import write_report
+from netwatch.cli.output import json_option, print_json, printable, say, table, write_report
 from netwatch.model.errors import InvalidDocument, NetwatchError, UsageError, Violations
 from netwatch.model.times import rfc3339
 from netwatch.policy.answers import replay_json

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from netwatch.controller.columns import Named
 from netwatch.controller.denials import Denials
 from netwatch.model.edge import Peer
+from netwatch.model.errors import UsageError
 from netwatch.model.flow import Endpoint, Flow
 from netwatch.model.host import HostState
 from netwatch.model.learned import LearnedName
@@ -94,7 +95,9 @@ class Fleet:
         self._index = _Index.of(self.present, self.hosts.values())
 
     def enrol(self, host: str, now: int) -> HostState:
-        """The host, known from now on even if it never reports."""
+        """The host, known from now on even if it never reports; UsageError if it is no name."""
+        if not HOST_NAME.fullmatch(host):
+            raise UsageError(f"{host!r} is no host name", "use letters, digits, dots and dashes")
         state = self.hosts.get(host) or HostState(host=host)
         self.hosts[host] = replace(state, enrolled=now)
         return self.hosts[host]

@@ -18,11 +18,13 @@ import msgspec
 import sqlalchemy as sa
 
 from netwatch.audit import Record
+from netwatch.controller.judging import policies_of
 from netwatch.controller.policy_documents import changed_mode, checked_documents
 from netwatch.model.errors import NetwatchError, UsageError
 from netwatch.model.policy_version import NO_DOCUMENTS, Document, PolicyVersion, Wanted, digest_of
 from netwatch.model.times import SECOND
-from netwatch.policy.ir import Mode
+from netwatch.policy.explain import Explanation, Question, explain
+from netwatch.policy.ir import Mode, World
 
 TEXT_LIMIT = 500  # of author, reason, ticket and replay
 KEPT = 1_000  # versions; the oldest go first
@@ -219,6 +221,13 @@ class Policies:
         with self._lock:
             self.expire()
             return self._sha256 if self._history else None
+
+    def explain(self, asked: Question, world: World, *, modes: frozenset[Mode]) -> Explanation:
+        """Why the documents that are wanted now decide so."""
+        with self._lock:
+            self.expire()
+            held = self._held
+        return explain(policies_of(held), world, asked, now=self._clock(), modes=modes)
 
     def expire(self) -> None:
         """Go back where the time to confirm is over."""

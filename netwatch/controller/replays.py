@@ -7,16 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from netwatch.controller.judging import policies_of, world_of
 from netwatch.model.errors import NetwatchError
 from netwatch.model.flow import Flow
 from netwatch.model.host import HostState
 from netwatch.model.policy_version import Document
-from netwatch.model.workload import Workload, workload_as_json
-from netwatch.policy.document import check_together, parse
+from netwatch.model.workload import Workload
 from netwatch.policy.evidence import Reader
-from netwatch.policy.ir import Policy
 from netwatch.policy.replay import Replay, replay
-from netwatch.policy.world import world_of_rows
 
 
 def replay_of(
@@ -32,11 +30,9 @@ def replay_of(
 
     `left_out` connections are known to be missing from the flows.
     """
-    policies = _policies(draft)
-    past = None if before is None else _policies(before)
-    rows = [workload_as_json(workload) for workload in world[0]]
-    addresses = [address for host in world[1] for address in host.addresses]
-    known = world_of_rows(rows, addresses, "the controller")
+    policies = policies_of(draft)
+    past = None if before is None else policies_of(before)
+    known = world_of(*world)
     reader = Reader(known)
     for flow in flows:
         reader.add(flow)
@@ -54,9 +50,3 @@ def held(lock: threading.Lock, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _policies(documents: Sequence[Document]) -> tuple[Policy, ...]:
-    found = [policy for each in documents for policy in parse(each.text, each.name)]
-    check_together(found)
-    return tuple(found)

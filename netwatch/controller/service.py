@@ -22,7 +22,7 @@ from netwatch.controller.account import REFUSED, missing
 from netwatch.controller.coverage import Coverage
 from netwatch.controller.delivery import Dispatcher, keep_receiver_of, new_receiver
 from netwatch.controller.edges import edges_of, grouped
-from netwatch.controller.fleet import HOST_NAME, Fleet, check
+from netwatch.controller.fleet import Fleet, check
 from netwatch.controller.folder import guard, kept_token
 from netwatch.controller.health import Health
 from netwatch.controller.history import History
@@ -34,7 +34,7 @@ from netwatch.controller.store import Event, Store, without_secret
 from netwatch.detect.silence import is_silent
 from netwatch.graph.external import parse_groups
 from netwatch.model.edge import Edge
-from netwatch.model.errors import InvalidDocument, UsageError
+from netwatch.model.errors import InvalidDocument
 from netwatch.model.finding import Alert
 from netwatch.model.flow import Flow
 from netwatch.model.host import HostState
@@ -61,7 +61,7 @@ LONGEST_WAIT_S = 60.0
 class Controller:
     """Owns the folder: state.db (SQLite), history.db (DuckDB), token. One process at a time.
 
-    `policies` are their versions, `coverage` who was observed when, `health` what can be kept.
+    `policies`: their versions; `coverage`: who was observed when; `health`: what can be kept.
     """
 
     def __init__(
@@ -229,10 +229,6 @@ class Controller:
         """Alerts, newest first; `state` open, acknowledged, snoozed or resolved. At most 5,000."""
         return self._store.alerts(state)
 
-    def alert(self, id: str) -> Alert | None:
-        """One alert."""
-        return self._store.alert(id)
-
     def acknowledge(self, id: str, *, by: str) -> Alert:
         """Somebody looks at it; it ends with its cause. Raises NetwatchError not-found."""
         with self._changed:
@@ -275,13 +271,15 @@ class Controller:
         """The last 1,000 deliveries, newest first."""
         return self._store.deliveries(receiver)
 
+    def audited(self, last: int) -> tuple[audit.Entry, ...]:
+        """The last lines of the audit trail, oldest first."""
+        return audit.read(self._folder, last=last)
+
     def enrol(self, host: str) -> str:
         """A new token bound to that host; tokens before stop working. Stored only as a hash.
 
         Raises UsageError if `host` is no host name.
         """
-        if not HOST_NAME.fullmatch(host):
-            raise UsageError(f"{host!r} is no host name", "use letters, digits, dots and dashes")
         token = secrets.token_urlsafe(32)
         with self._changed:
             state = self._fleet.enrol(host, self._clock())

@@ -203,11 +203,6 @@ class Store:
             self._read(sa.select(_alerts.c.document).where(_alerts.c.state.in_(ACTIVE)))
         )
 
-    def alert(self, id: str) -> Alert | None:
-        """One alert."""
-        found = _alerts_of(self._read(sa.select(_alerts.c.document).where(_alerts.c.id == id)))
-        return found[0] if found else None
-
     def save_alerts(
         self, alerts: Iterable[Alert], events: Iterable[Event] = (), *, by: str | None = None
     ) -> int:

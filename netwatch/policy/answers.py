@@ -1,11 +1,12 @@
-"""Places, rules and replays as the JSON that the API and `netwatch policy` share."""
+"""Rules, decisions, reasons and replays as the JSON that the API and `netwatch policy` share."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from netwatch.model.times import rfc3339
-from netwatch.policy.ir import Party, Place, Rule
+from netwatch.policy.explain import Explanation
+from netwatch.policy.ir import Decision, Party, Place, Policy, Rule
 from netwatch.policy.replay import CHANGED, Replay, Row
 
 ROWS_LIMIT = 5_000  # calls of one replay that are told one by one; its counts are of all
@@ -30,6 +31,72 @@ def rule_json(rule: Rule) -> dict[str, Any]:
         "expires": rfc3339(rule.expires),
         "require": rule.obligation,
         **place_json(rule.place),
+    }
+
+
+def governs(document: Policy) -> str:
+    """Whom it governs, as the terms of its selector."""
+    terms = []
+    for requirement in document.subject.requirements:
+        values = ", ".join(sorted(requirement.values))
+        terms.append(f"{requirement.key} {requirement.operator} ({values})")
+    return ", ".join(terms) or "all"
+
+
+def document_json(document: Policy) -> dict[str, Any]:
+    """One document, without its rules."""
+    return {
+        "kind": document.kind,
+        "namespace": document.namespace,
+        "name": document.name,
+        "mode": str(document.mode),
+        "governs": governs(document),
+        "isolates_ingress": document.isolates_ingress,
+        "isolates_egress": document.isolates_egress,
+        "rules": len(document.ingress) + len(document.egress),
+        **place_json(document.place),
+    }
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """A decision with its document and rule."""
+    return {
+        "verdict": decision.verdict,
+        "reason": decision.reason,
+        "side": decision.side,
+        "isolated": decision.isolated,
+        "obligations": list(decision.obligations),
+        "policy": document_json(decision.policy) if decision.policy else None,
+        "rule": rule_json(decision.rule) if decision.rule else None,
+    }
+
+
+def explanation_json(found: Explanation) -> dict[str, Any]:
+    """A decision, each step to it, and for a denial what would allow the call."""
+    fix = found.fix
+    return {
+        **decision_json(found.decision),
+        "steps": [
+            {
+                "side": step.side,
+                "outcome": step.outcome,
+                "text": step.text,
+                **place_json(step.place),
+            }
+            for step in found.steps
+        ],
+        "omitted": found.omitted,
+        "nearest": [
+            {
+                "policy": document_json(near.policy),
+                "rule": rule_json(near.rule),
+                "because": list(near.because),
+            }
+            for near in found.nearest
+        ],
+        "fix": None
+        if fix is None
+        else {"document": fix.text or None, "edits": list(fix.edits), "why_not": fix.why_not},
     }
 
 

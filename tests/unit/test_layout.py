@@ -58,6 +58,7 @@ TESTED_IN = {
     "unit/cli/test_policy_tools.py": "policy/sarif",
     "unit/cli/test_read.py": "cli/read_*",
     "unit/controller/test_policies.py": "model/policy_version controller/policy_documents",
+    "unit/api/test_questions.py": "controller/judging policy/questions",
     "unit/api/test_traffic.py": "controller/exporting cli/compared",
     "stores/test_history.py": (
         "controller/columns controller/history controller/ledger controller/statements "

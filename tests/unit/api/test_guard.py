@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 
 from netwatch.api.guard import answers_to
 from netwatch.model.times import SECOND
-from tests.fakes import TOKEN, FakeController
-from tests.unit.api.conftest import Clock
+from tests.fakes import TOKEN
+from tests.unit.api.conftest import Clock, logged_in
 
 OPEN = {"/healthz", "/readyz", "/login", "/static/<name>", "/vendor/<name>"}
 LOCAL = "http://localhost"
@@ -26,12 +26,12 @@ def _requests(app: Flask) -> list[tuple[str, str, str]]:
 
 
 def test_every_route_but_the_named_ones_refuses_a_stranger(
-    app: Flask, stranger: FlaskClient
+    kept: Flask,
 ) -> None:
     """A new route is closed until somebody adds it to the list here and in guard.OPEN."""
     answers = {
-        (rule, method): stranger.open(path, method=method).status_code
-        for rule, method, path in _requests(app)
+        (rule, method): kept.test_client().open(path, method=method).status_code
+        for rule, method, path in _requests(kept)
         if rule not in OPEN
     }
     assert len(answers) > 15
@@ -40,8 +40,8 @@ def test_every_route_but_the_named_ones_refuses_a_stranger(
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nothing", "/nothing", "/api/v1/edges/../x"])
-def test_what_does_not_exist_is_not_told_to_a_stranger(stranger: FlaskClient, path: str) -> None:
-    assert stranger.get(path).status_code == 401
+def test_what_does_not_exist_is_not_told_to_a_stranger(kept: Flask, path: str) -> None:
+    assert kept.test_client().get(path).status_code == 401
 
 
 def test_the_map_sends_a_stranger_to_the_login_and_back_to_the_same_view(
@@ -57,18 +57,16 @@ def test_the_map_sends_a_stranger_to_the_login_and_back_to_the_same_view(
     "target",
     ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\n/x"],
 )
-def test_the_login_never_leads_to_another_site(stranger: FlaskClient, target: str) -> None:
-    answer = stranger.post("/login", data={"token": TOKEN, "next": target})
+def test_the_login_never_leads_to_another_site(kept: Flask, target: str) -> None:
+    answer = kept.test_client().post("/login", data={"token": TOKEN, "next": target})
     assert (answer.status_code, answer.location) == (303, "/")
 
 
 @pytest.mark.parametrize(
     "header", [f"Bearer {TOKEN}x", "Bearer ", f"Basic {TOKEN}", TOKEN, "Bearer \udce4"]
 )
-def test_a_wrong_token_is_refused_even_with_a_good_session(
-    log_in: Callable[[], FlaskClient], header: str
-) -> None:
-    person = log_in()
+def test_a_wrong_token_is_refused_even_with_a_good_session(kept: Flask, header: str) -> None:
+    person = logged_in(kept)
     answer = person.get(
         "/api/v1/hosts", headers={"Authorization": header.encode("utf-8", "replace").decode()}
     )
@@ -159,20 +157,18 @@ FOREIGN = [
 
 @pytest.mark.parametrize("headers", FOREIGN)
 def test_no_other_site_can_make_a_session_change_anything(
-    app: Flask,
-    log_in: Callable[[], FlaskClient],
-    controller: FakeController,
-    headers: dict[str, str],
+    kept: Flask, reader: FlaskClient, headers: dict[str, str]
 ) -> None:
     """Every state-changing route of the map of routes; the login is a form and has none."""
-    person = log_in()
-    changing = [r for r in _requests(app) if r[1] not in ("GET", "HEAD") and r[0] != "/login"]
+    person = logged_in(kept)
+    changing = [r for r in _requests(kept) if r[1] not in ("GET", "HEAD") and r[0] != "/login"]
     assert len(changing) >= 5
     for _, method, path in changing:
         body = '{"url": "https://example.org"}'
         answer = person.open(path, method=method, headers=headers, data=body)
         assert answer.status_code == 403, path
-    assert controller.receivers() == ()
+    receivers = reader.get("/api/v1/receivers").json
+    assert receivers is not None and receivers["receivers"] == []
 
 
 def test_the_page_itself_may_change_things(log_in: Callable[[], FlaskClient]) -> None:
@@ -211,14 +207,14 @@ def test_only_our_names_and_addresses_are_answered(
     assert answers_to(host, names) is ours
 
 
-def test_a_rebound_name_reaches_nothing_not_even_health(stranger: FlaskClient) -> None:
-    answer = stranger.get("/healthz", headers={"Host": "rebound.evil.example"})
+def test_a_rebound_name_reaches_nothing_not_even_health(kept: Flask) -> None:
+    answer = kept.test_client().get("/healthz", headers={"Host": "rebound.evil.example"})
     assert answer.status_code == 421
 
 
 @pytest.mark.parametrize("path", ["/login", "/healthz", "/api/v1/edges", "/static/main.js", "/x"])
-def test_every_answer_carries_the_security_headers(program: FlaskClient, path: str) -> None:
-    with program.get(path) as answer:
+def test_every_answer_carries_the_security_headers(reader: FlaskClient, path: str) -> None:
+    with reader.get(path) as answer:
         headers = answer.headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
@@ -236,5 +232,5 @@ def test_every_answer_carries_the_security_headers(program: FlaskClient, path: s
         "/static/",
     ],
 )
-def test_only_files_of_the_front_end_are_served(program: FlaskClient, path: str) -> None:
-    assert program.get(path).status_code == 404
+def test_only_files_of_the_front_end_are_served(reader: FlaskClient, path: str) -> None:
+    assert reader.get(path).status_code == 404
