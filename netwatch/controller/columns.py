@@ -1,4 +1,4 @@
-"""How flows become DuckDB columns, and rows become flows and halves of edges again.
+"""How rows of the flow history become flows and halves of edges; arrived.py makes the rows.
 
 Kept beside history.py, which alone runs the SQL. A missing port is -1 in every table: a number
 column of numpy has no null.
@@ -13,10 +13,8 @@ from itertools import zip_longest
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from netwatch.controller.records import FlowQuery
-from netwatch.dissect.dns import host_name
 from netwatch.model.errors import UsageError
 from netwatch.model.flow import Encryption, Endpoint, Flow, Process, Tunnel
 from netwatch.model.link import Link
@@ -24,8 +22,6 @@ from netwatch.model.link import Link
 NO_PORT = -1
 NAMERS = ("sni", "http", "dns")  # who may name a server outside; groups are added when asked for
 _ENCRYPTION = ("unknown", "encrypted", "unknown", "plaintext")  # by rank, see history.py
-_encoder = msgspec.json.Encoder()
-
 # By rank: an edge is as good as the worst of its flows, so `max` finds it. Never reordered.
 LINKS = (
     *("proven wireguard", "proven ipsec", "proven overlay"),
@@ -97,98 +93,6 @@ class Half:
     staged: str | None
     link: str | None = None
     name: tuple[str, str] | None = None
-
-
-def _texts(values: Sequence[str | None]) -> Any:
-    return np.array(values, dtype=object)
-
-
-def _numbers(values: Sequence[int]) -> Any:
-    column = np.array(values, dtype=np.int64)  # OverflowError beyond 64 bits
-    if column.size and int(column.min()) < 0:
-        raise ValueError("a counter or a time is negative")
-    return column
-
-
-def _ports(values: Sequence[int | None]) -> Any:
-    column = np.array([NO_PORT if value is None else value for value in values], dtype=np.int64)
-    if column.size and not -1 <= int(column.min()) <= int(column.max()) <= 65_535:
-        raise ValueError("a port is not between 0 and 65535")
-    return column.astype(np.int32)
-
-
-def from_flows(named: Sequence[Named], *, host: str, latest: int) -> dict[str, Any]:
-    """The columns of `flows`, batch and connection excepted; no flow is newer than `latest`.
-
-    Raises OverflowError or ValueError for numbers that no counter has.
-    """
-    flows = [n.flow for n in named]
-    called = [_called(f.server) for f in flows]
-    return {
-        "seen": np.minimum(_numbers([f.last_seen for f in flows]), latest),
-        "first_seen": np.minimum(_numbers([f.first_seen for f in flows]), latest),
-        "source": _texts([n.source for n in named]),
-        "destination": _texts([n.destination for n in named]),
-        "protocol": _texts([f.protocol for f in flows]),
-        "port": _ports([n.port for n in named]),
-        "host": _texts([host] * len(flows)),
-        "reporter": _texts([f.reporter for f in flows]),
-        "client_address": _texts([f.client.address for f in flows]),
-        "client_port": _ports([f.client.port for f in flows]),
-        "server_address": _texts([f.server.address for f in flows]),
-        "server_port": _ports([f.server.port for f in flows]),
-        "original_address": _texts([f.original.address if f.original else None for f in flows]),
-        "original_port": _ports([n.original_port for n in named]),
-        "client_packets": _numbers([f.client_packets for f in flows]),
-        "server_packets": _numbers([f.server_packets for f in flows]),
-        "client_bytes": _numbers([f.client_bytes for f in flows]),
-        "server_bytes": _numbers([f.server_bytes for f in flows]),
-        "client_payload": _numbers([f.client_payload_bytes for f in flows]),
-        "server_payload": _numbers([f.server_payload_bytes for f in flows]),
-        "connections": _numbers([f.connections for f in flows]),
-        "state": _texts([f.state for f in flows]),
-        "application": _texts([f.application for f in flows]),
-        "direction": _texts([f.direction for f in flows]),
-        "encryption": _texts([f.encryption.status for f in flows]),
-        "version": _texts([f.encryption.version for f in flows]),
-        "details": _texts(_details_of(flows, called)),
-        "verdict": _texts([f.verdict for f in flows]),
-        "staged": _texts([f.staged for f in flows]),
-        "link": _ranks([f.link for f in flows]),
-        "name": _texts([f"{name[1]} {name[0]}" if name else None for name in called]),
-    }
-
-
-def _details_of(flows: Sequence[Flow], called: Sequence[tuple[str, str] | None]) -> list[str]:
-    """One JSON text for each flow."""
-    return [
-        _encoder.encode(
-            _Details(
-                f.encryption, f.vlan, f.tunnel, f.client.process, f.server.process, f.link, name
-            )
-        ).decode()
-        for f, name in zip(flows, called, strict=True)
-    ]  # fmt: skip
-
-
-def _ranks(links: Sequence[Link | None]) -> Any:
-    """Ranks in LINKS; no link is null. A word that is none of ours is `unknown`."""
-    none = LINKS.index("unknown")
-    known = {text: rank for rank, text in enumerate(LINKS)}
-    found = [known.get(_told(link), none) if link else 0 for link in links]
-    return np.ma.masked_array(found, mask=[link is None for link in links], dtype=np.int8)
-
-
-def _told(link: Link) -> str:
-    return f"{link.status} {link.kind}" if link.kind else link.status
-
-
-def _called(end: Endpoint) -> tuple[str, str] | None:
-    """(name, who said so), if it is a name and one of those who may: agents may lie."""
-    if end.name is None:
-        return None
-    name = host_name(end.name)
-    return (name, end.named_by) if name and end.named_by in NAMERS else None
 
 
 def half(row: Sequence[Any]) -> Half:

@@ -16,7 +16,8 @@ MAX_KEPT = 20_000  # sums; a port scan makes one for each port
 class Denials:
     """Sums by ends, port, kind and minute. The caller lets in one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, room: int = MAX_KEPT) -> None:
+        self._room = room
         self._sums: dict[tuple[object, ...], Denial] = {}
         self.dropped = 0
 
@@ -38,7 +39,7 @@ class Denials:
                     first=min(known.first, denial.first),
                     last=max(known.last, denial.last),
                 )
-            elif len(self._sums) < MAX_KEPT:
+            elif len(self._sums) < self._room:
                 self._sums[key] = denial
             else:
                 self.dropped += denial.count

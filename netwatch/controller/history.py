@@ -17,9 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 
-from netwatch.controller import columns, exporting, observed, search, statements, upkeep
+from netwatch.controller import (
+    arrived,
+    columns,
+    exporting,
+    observed,
+    search,
+    statements,
+    upkeep,
+)
 from netwatch.controller.columns import Half, Named
 from netwatch.controller.health import Wrote
 from netwatch.controller.ledger import Ledger
@@ -56,6 +63,7 @@ class History:
                     "memory_limit": MEMORY,
                     "preserve_insertion_order": "false",
                     "checkpoint_threshold": LOG,
+                    "pandas_analyze_sample": "0",  # columns of objects are text, no need to look
                 },
             )
         except duckdb.Error as error:
@@ -129,21 +137,16 @@ class History:
         `losses` are what the controller finds to be missing, beside what the report says itself.
         Raises OverflowError or ValueError, with nothing counted, for numbers no counter has.
         """
-        rows = columns.from_flows(flows, host=report.host, latest=now + FIVE_MINUTES)
+        rows = arrived.from_flows(flows, latest=now + FIVE_MINUTES)
         with self._lock:
             if self._known.has(report.host, report.boot, report.sequence):
                 return False
             batch = self._batch + 1
             with self._write() as cursor:
                 if flows:
-                    rows["batch"] = np.full(len(flows), batch, dtype=np.int64)
-                    names = ", ".join(rows)
                     cursor.register("arrived", rows)
-                    cursor.execute(
-                        f"insert into flows ({names}, connection) select {names}, hash(host, "
-                        "reporter, protocol, client_address, client_port, server_address, "
-                        "server_port, first_seen) from arrived"
-                    )
+                    insert = statements.INSERT.format(names=", ".join(rows))
+                    cursor.execute(insert, {"host": report.host, "batch": batch})
                     cursor.unregister("arrived")
                 cursor.execute(
                     "insert into reports values (?, ?, ?, ?, ?)",

@@ -57,6 +57,14 @@ ADDED = "".join(
     for column in ("link tinyint", "name varchar")
 )
 
+# Nobody reads what is returned. But with it one thread inserts; for several of them DuckDB would
+# copy all rows once more, which takes a third of the time.
+INSERT = """
+insert into flows ({names}, host, batch, connection)
+select {names}, $host, $batch, hash($host, reporter, protocol, client_address, client_port,
+    server_address, server_port, first_seen)
+from arrived returning batch"""
+
 LOST = """
 insert into losses values (?, ?, ?)
 on conflict (host, reason) do update set count = count + excluded.count"""

@@ -103,7 +103,8 @@ TESTED_IN = {
     "property/test_policy_exchange.py": "policy/calico policy/cilium policy/upstream",
     "unit/policy/test_export.py": "policy/unequal",
     "unit/policy/test_learn.py": "policy/coverage policy/evidence policy/sifting",
-    "unit/policy/test_truth_tables.py": "policy/networks policy/world policy/matrix",
+    "unit/policy/test_truth_tables.py": "policy/networks policy/world",
+    "golden/test_published_tables.py": "policy/matrix",
     "unit/policy/test_replay.py": "policy/answers",
     "unit/test_wire.py": "model/*",
 }
