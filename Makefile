@@ -58,24 +58,25 @@ unit:
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		tests/property tests/golden tests/stores tests/unit
 
-# Each part is apart from the machine and from the others, so two may run at once: they mostly wait.
-# What is long comes first, and what is short last, so that both end together.
+# Each part is apart from the machine and from the others, so three may run at once: they mostly wait
+# (for deadlines, for what must not come, for the agent's next look). What is long comes first, and
+# what is short last, so that all end together.
 slow:
 	@$(call say,tests that need root: network namespaces + docker + browser (some minutes))
-	@$(MAKE) -s -j2 --output-sync=target docker netns-1 netns-2 netns-3 browser mutations
+	@$(MAKE) -s -j3 --output-sync=target docker $(foreach part,1 2 3 4 5 6,netns-$(part)) browser mutations
 
 # FUZZ_S: for how many seconds; tests/bench/fuzz.py goes on without end.
 mutations:
-	@FUZZ_S=$${FUZZ_S:-20} $(BIN)/pytest tests/property/test_robustness.py
+	@FUZZ_S=$${FUZZ_S:-60} $(BIN)/pytest tests/property/test_robustness.py
 
-# Tests of promises in time fail now and then where two cores do three things at once: what failed
-# is shown, and tried once more by itself.
+# Tests of promises in time fail now and then where others want the same core: what failed is shown,
+# and tried once more by itself.
 apart = tests/apart $(BIN)/pytest -o cache_dir=.pytest_cache/$@ $(1) $(2) || { \
 	$(call say,once more what failed in $@); \
 	tests/apart $(BIN)/pytest -o cache_dir=.pytest_cache/$@ --last-failed $(1); }
 
 netns-%:
-	@$(call apart,tests/netns,--part $*/3)
+	@$(call apart,tests/netns,--part $*/6)
 
 docker browser:
 	@$(call apart,tests/$@)

@@ -178,6 +178,7 @@ class Agent:
                 log.error("a round of the agent failed: %s", error)
             beat()
             self._changed.wait(max(0.0, min(due, settled) - time.monotonic()))
+        gc.unfreeze()  # what DuckDB's binding can not free at the end it calls leaked, on stderr
 
     def wake(self) -> None:
         """Attend soon: workloads or rules changed; from any thread."""

@@ -182,7 +182,9 @@ class Spool:
 class Uplink:
     """Takes reports at once and sends them from a thread of its own."""
 
-    def __init__(self, post: Post, spool: Spool) -> None:
+    def __init__(self, post: Post, spool: Spool, *, pause_s: float = FIRST_PAUSE_S) -> None:
+        """`pause_s` follows the first failure; each one more doubles it."""
+        self._pause_s = pause_s
         self._post = post
         self._spool = spool
         self._wake = threading.Event()
@@ -211,7 +213,7 @@ class Uplink:
         self._thread.join(deadline_s)
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE_S
+        pause = self._pause_s
         while True:
             waiting = self._spool.oldest()
             if waiting is None:
@@ -221,7 +223,7 @@ class Uplink:
                 self._wake.clear()
                 continue
             if self._send(*waiting):
-                pause = FIRST_PAUSE_S
+                pause = self._pause_s
                 continue
             if self._stop.wait(pause):
                 return

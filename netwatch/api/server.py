@@ -26,6 +26,7 @@ AGENT_THREADS = 8
 HEADER_BYTES = 64 * 1024
 TIMEOUT_S = 10  # of a socket that says nothing: an idle client does not hold a thread for longer
 BACKLOG = 128
+LOOK_S = 0.1  # how often cheroot looks whether to end; its own half second delays each stop
 WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,8 @@ class Listener:
 
 class _OnSocket(Server):
     """cheroot binds by itself; `bind` is where it lets a socket from elsewhere in."""
+
+    expiration_interval = LOOK_S
 
     def __init__(self, bound: socket.socket, app: Flask, threads: int) -> None:
         address = bound.getsockname()[:2]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import reduce
 
-from netwatch.discover.docker import find_docker, find_podman
 from netwatch.discover.lab import find_lab
 from netwatch.discover.source import Source
 from netwatch.model.snapshot import Snapshot
@@ -117,6 +116,9 @@ def find_source(settings: Settings) -> Source:
     lab = find_lab(None)
     if lab is not None:
         return lab
+    # Here, because a lab needs none of it: the client of the engine is an eighth of the start.
+    from netwatch.discover.docker import find_docker, find_podman
+
     asked = {"docker": find_docker(settings), "podman": find_podman(settings)}
     found: dict[str, Source] = {name: source for name, source in asked.items() if source}
     if not found:

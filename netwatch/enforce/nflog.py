@@ -62,15 +62,19 @@ class Heard:
 
 
 class Tally:
-    """Counts messages by what they say; bounded, and what is left out is counted aside.
+    """Counts messages by what they say, `room` of them; what is left out is counted aside.
 
     `probed` gives netwatch's own probes of late: what the rules say of them is set aside too.
     """
 
     def __init__(
-        self, probed: Callable[[int], frozenset[Probed]] = lambda now: frozenset()
+        self,
+        probed: Callable[[int], frozenset[Probed]] = lambda now: frozenset(),
+        *,
+        room: int = MAX_KEYS,
     ) -> None:
         self._probed = probed
+        self._room = room
         self._counts: dict[bytes, list[int]] = {}
         self._expected: int | None = None
         self.lost = 0
@@ -97,7 +101,7 @@ class Tally:
                     known[2] = now
                 elif not key:
                     self.unreadable += 1
-                elif len(counts) < MAX_KEYS:
+                elif len(counts) < self._room:
                     counts[key] = [1, now, now]
                 else:
                     self.overflow += 1

@@ -42,6 +42,8 @@ def formatted(text: str, file: str) -> str:
             break
     else:
         raise _lossy(file, "its layout does not settle")
+    if laid == text:
+        return text
     if meaning(parse(laid, file)) != meaning(before):
         raise _lossy(file, "it would mean something else")
     if _comments(laid) != _comments(text):

@@ -54,6 +54,7 @@ def test_after_a_restart_of_dockerd_policies_hold_again(
         ["httpd", "-f", "-p", "80"],
         name="db",
         labels=labels("db"),
+        stop_signal="SIGKILL",  # as in Engine.run
         networking_config=db,
         host_config=engine.client.create_host_config(network_mode="back", restart_policy=ALWAYS),
     )

@@ -12,6 +12,7 @@ from netwatch.model.snapshot import Snapshot
 from tests.netns.conftest import run_netwatch
 
 HOST = "nwh-a"
+SILENCE_S = 0.4  # between namespaces an answer takes a millisecond; what came not by then is lost
 LISTEN = """[{port: 80, name: http, serve: echo}, {port: 81, serve: echo},
              {port: 53, protocol: udp, serve: echo}]"""
 LAB = f"""
@@ -54,10 +55,10 @@ spec:
 
 
 # There may be no ping: one echo request by a raw socket; checksum of type 8, all else zero.
-PING = """
+PING = f"""
 import socket, sys
 link = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-link.settimeout(1)
+link.settimeout({SILENCE_S})
 link.bind((sys.argv[2], 0))
 try:
     link.sendto(bytes([8, 0, 0xF7, 0xFF, 0, 0, 0, 0]), (sys.argv[1], 0))

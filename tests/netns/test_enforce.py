@@ -16,7 +16,15 @@ import pytest
 
 from netwatch.lab.connect import connect
 from tests.netns.conftest import Said, run_in, run_netwatch
-from tests.netns.small_shop import API_FROM_WEB, FROM_WEB, HOST, LAB, PING, network_policy
+from tests.netns.small_shop import (
+    API_FROM_WEB,
+    FROM_WEB,
+    HOST,
+    LAB,
+    PING,
+    SILENCE_S,
+    network_policy,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -38,11 +46,12 @@ def host(*arguments: str) -> Said:
 
 def call(source: str, target: str, port: int, *, family: int = 4, udp: bool = False) -> bool:
     """Whether the call gets through: `netwatch lab connect`, in this process."""
-    return connect(source, target, port, udp=udp, family=family, timeout_s=1).result == "open"
+    tried = connect(source, target, port, udp=udp, family=family, timeout_s=SILENCE_S)
+    return tried.result == "open"
 
 
 def ping(workload: str, target: str, source: str) -> bool:
-    """Whether an echo from this address of the workload is answered within a second."""
+    """Whether an echo from this address of the workload is answered."""
     command = (sys.executable, "-c", PING, target, source)
     return run_in(workload, *command).code == 0
 
@@ -173,10 +182,10 @@ def test_an_unknown_source_on_a_closed_network_is_dropped(put: Callable[..., Sai
         run_netwatch(*rogue, "del", "198.18.1.99/24", "dev", "eth0")
 
 
-CONVERSATION = """
+CONVERSATION = f"""
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-link = socket.socket(family); link.settimeout(1.5); link.connect((sys.argv[1], 80))
+link = socket.socket(family); link.settimeout({SILENCE_S}); link.connect((sys.argv[1], 80))
 def alive():
     try:
         link.sendall(b"x"); return link.recv(1) == b"x"

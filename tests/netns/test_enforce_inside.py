@@ -18,7 +18,7 @@ from netwatch.kernel.commands import check, run
 from netwatch.kernel.namespaces import inside, path_of_name
 from netwatch.model.snapshot import Network, Quarantine, Snapshot
 from netwatch.model.workload import Interface, Label, Workload
-from tests.netns.small_shop import network_policy
+from tests.netns.small_shop import SILENCE_S, network_policy
 
 pytestmark = pytest.mark.netns
 
@@ -338,7 +338,7 @@ def talking(*names: str) -> Iterator[dict[str, tuple[socket.socket, socket.socke
         ends = {}
         for name in names:
             client = stack.enter_context(opened(name))
-            client.settimeout(1)
+            client.settimeout(SILENCE_S)
             client.connect((ADDRESS["api"][0], 80))
             ends[name] = client, stack.enter_context(server.accept()[0])
         yield ends
@@ -351,7 +351,7 @@ def _seen_from(source: str, address: tuple[str | int, ...]) -> tuple[str | int, 
 
 
 def _echoes(client: socket.socket, there: socket.socket) -> bool:
-    there.settimeout(1)
+    there.settimeout(SILENCE_S)
     try:
         client.sendall(b"ping")
         there.sendall(there.recv(4))

@@ -135,10 +135,10 @@ def test_totals_are_exact_and_survive_policies_resets_and_the_agent(
     put(API_FROM_WEB)
     state = tmp_path / "kept"
     mine = state / "agents" / "a"  # where the lab host keeps its own
-    knock("rogue", 30)
+    knock("rogue", 30, pace_s=0)
     assert totals(mine)["denied"] == 30
     put(API_FROM_WEB, network_policy("web", "Ingress", "ingress: []", mode="stage"))
-    knock("rogue", 10)
+    knock("rogue", 10, pace_s=0)
     assert totals(mine)["denied"] == 40
 
     def denied(running: Up) -> int:
@@ -148,20 +148,20 @@ def test_totals_are_exact_and_survive_policies_resets_and_the_agent(
     for sent in (50, 80):  # the second one is the agent after its restart
         running = Up(state, NETWATCH_CANARY="0")
         try:
-            knock("rogue", 10)
+            knock("rogue", 10, pace_s=0)
             running.wait(lambda one=running, n=sent: denied(one) == n, f"not {sent} denied")
             inside("iptables-nft", "-Z")
-            knock("rogue", 2)
+            knock("rogue", 2, pace_s=0)
             running.wait(lambda one=running, n=sent: denied(one) == n + 2, "zeroed, and lost")
-            knock("rogue", 18)
+            knock("rogue", 18, pace_s=0)
         finally:
             running.close()
-    knock("rogue", 5)
+    knock("rogue", 5, pace_s=0)
     found = totals(mine)
     assert found["denied"] == 105
 
     put(network_policy("api", "Ingress", "ingress: []", mode="stage"))
-    knock("rogue", 7)
+    knock("rogue", 7, pace_s=0)
     after = totals(mine)
     assert (after["denied"], after["would-deny"]) == (105, found["would-deny"] + 7)
 

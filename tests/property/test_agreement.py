@@ -13,6 +13,7 @@ from tests.unit.enforce.test_agreement import (
     on_encrypted_links,
     permitting,
 )
+from tests.unit.enforce.test_share import assert_shares_judge_as_the_host
 
 seeds = st.integers(0, 2**32)
 # A world is some 3,000 calls, each judged twice: 40 ms.
@@ -45,6 +46,13 @@ def test_a_rule_for_encrypted_links_compiles_where_the_link_is_protected(seed: i
 def test_doors_are_judged_as_what_is_behind_them(seed: int) -> None:
     """A call from here to a published port of this host gets the answer of the workload."""
     assert_doors_agree(seed)
+
+
+@worlds
+@given(seeds)
+def test_both_shares_together_judge_as_the_host_does(seed: int) -> None:
+    """A packet passes exactly if the source's share lets it out and the destination's in."""
+    assert_shares_judge_as_the_host(seed)
 
 
 @worlds

@@ -14,7 +14,7 @@ from netwatch.model.snapshot import Snapshot
 from netwatch.policy.evaluate import Judge
 from netwatch.policy.ir import Policy
 from tests.unit.enforce.test_agreement import _remote_alone, asked
-from tests.unit.enforce.test_broad_denials import DENIALS, LIBRARY
+from tests.unit.enforce.test_broad_denials import denials, library
 from tests.unit.enforce.worlds import random_world
 from tests.unit.policy.shelf import HOST
 
@@ -62,7 +62,7 @@ def sample(world: Snapshot, seed: int, policies: tuple[Policy, ...]) -> list[str
     return wrong
 
 
-@pytest.mark.parametrize("chosen", [DENIALS, LIBRARY], ids=["denials", "everything"])
+@pytest.mark.parametrize("chosen", [denials(), library()], ids=["denials", "everything"])
 @pytest.mark.parametrize("world", ["shop", "one", "two"])
 def test_the_library_turned_on_together_agrees_with_decide(
     world: str, chosen: tuple[Policy, ...]

@@ -1,6 +1,6 @@
 """No input is worth a traceback, a pause or memory: mutated captures, for as long as is wished.
 
-`make slow` gives it twenty seconds; `FUZZ_S=60` gives it as many as it says, and FUZZ_SEED repeats
+`make slow` gives it sixty seconds; `FUZZ_S=60` gives it as many as it says, and FUZZ_SEED repeats
 a run. Without FUZZ_S it is skipped: the unit run has a small sample of its own (`test_read`).
 """
 

@@ -111,8 +111,8 @@ def test_a_controller_of_the_same_process_gets_what_it_had_no_room_for() -> None
 
 def test_an_outage_delays_and_loses_nothing(tmp_path: Path) -> None:
     """Reports of the time when the controller was down arrive once each, in order."""
-    controller = Controller(down=1)
-    uplink = Uplink(controller, Spool(tmp_path, limit=10_000))
+    controller = Controller(down=2)
+    uplink = Uplink(controller, Spool(tmp_path, limit=10_000), pause_s=0.01)
     for sequence in range(3):
         uplink(report(sequence))
 

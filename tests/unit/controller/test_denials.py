@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from netwatch.controller.denials import KEPT, MAX_KEPT, MINUTE, Denials
+from netwatch.controller.denials import KEPT, MINUTE, Denials
 from netwatch.model.denial import Denial
 from netwatch.model.report import Report
 
@@ -40,6 +40,6 @@ def test_a_host_can_not_speak_of_others() -> None:
 
 
 def test_a_port_scan_is_bounded_and_the_rest_counted() -> None:
-    kept = Denials()
-    kept.learn(report(*(replace(DENIAL, port=port) for port in range(MAX_KEPT + 2))))
-    assert (len(kept.recent(NOW)), kept.dropped) == (MAX_KEPT, 6)
+    kept = Denials(room=100)
+    kept.learn(report(*(replace(DENIAL, port=port) for port in range(102))))
+    assert (len(kept.recent(NOW)), kept.dropped) == (100, 6)

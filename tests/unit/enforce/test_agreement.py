@@ -94,13 +94,13 @@ def disagreements(policies: tuple[Policy, ...], snapshot: Snapshot) -> list[str]
     return wrong
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_rules_agree_with_decide(seed: int) -> None:
     """One answer for all; only what a remote end alone denies is left to that end's host."""
     assert_agreement(*permitting(seed))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_ports_that_are_kept_from_everybody_agree_with_decide(seed: int) -> None:
     """Denials without isolation, alone and beside documents that isolate."""
     assert_agreement(*denying(seed))
@@ -156,7 +156,7 @@ def _remote_alone(
     return side.permits and not both
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_doors_are_judged_as_what_is_behind_them(seed: int) -> None:
     """A call from here to a published port of this host gets the answer of the workload."""
     assert_doors_agree(seed)
@@ -182,7 +182,7 @@ def assert_doors_agree(seed: int) -> None:
                 assert (walker.verdict(packet) != DENY) == (said.verdict == "allow"), packet
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_same_input_same_digest(seed: int) -> None:
     """The order of documents and of workloads means nothing."""
     assert_order_means_nothing(seed)

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from netwatch.enforce.netlink import attribute
-from netwatch.enforce.nflog import BATCH, MAX_KEYS, Tally, five
+from netwatch.enforce.nflog import BATCH, Tally, five
 from netwatch.enforce.probed import Probed
 
 
@@ -125,12 +125,12 @@ def test_what_did_not_arrive_is_counted() -> None:
 
 
 def test_a_port_scan_is_bounded_and_the_rest_is_counted() -> None:
-    tally = Tally()
+    tally = Tally(room=100)
     message = logged(ipv4(W, A))
-    for number in range(MAX_KEYS + 10):
+    for number in range(110):
         address = struct.pack("!I", 0xC6120000 + number)
         tally.add(message.replace(socket.inet_aton(W), address), 1)
-    assert tally.overflow == 10
+    assert (tally.overflow, len(tally.take())) == (10, 100)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -21,9 +21,14 @@ from tests.unit.enforce.worlds import (
 )
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(2))
 def test_both_shares_together_judge_as_the_host_does(seed: int) -> None:
     """A packet passes exactly if the source's share lets it out and the destination's in."""
+    assert_shares_judge_as_the_host(seed)
+
+
+def assert_shares_judge_as_the_host(seed: int) -> None:
+    """No packet of this world is judged otherwise by the two shares than by the host."""
     draw = random.Random(seed)
     world = replace(random_world(draw, 5), neighbours=())
     policies = (*random_policies(draw, 3), *random_denials(draw, 2))

@@ -13,13 +13,12 @@ from netwatch.model.workload import Interface
 from netwatch.policy.document import parse
 from netwatch.policy.evaluate import decide
 from netwatch.policy.ir import Mode, Party, Policy
-from netwatch.policy.library import instantiate, read_entry, read_scope
+from netwatch.policy.library import Entry, instantiate, read_entry, read_scope
 
 from .worlds import workload
 
 FOLDER = Path(__file__).parents[3] / "policies"
 FILES = {file.stem: file for file in sorted((FOLDER / "library").glob("*.yaml"))}
-ENTRIES = {name: read_entry(file.read_text(), file.name) for name, file in FILES.items()}
 NEEDED = {
     "dns-only-via-resolver": {"resolver": "198.51.100.53/32"},
     "ntp-only-via-server": {"server": "198.51.100.123/32"},
@@ -66,6 +65,12 @@ WORLD = world_of(HOST)
 NET, NET6, PRIVATE = "203.0.113.9", "2001:db8::9", "10.9.9.9"
 
 
+@cache
+def entry_of(name: str) -> Entry:
+    """The entry of this name, read once."""
+    return read_entry(FILES[name].read_text(), FILES[name].name)
+
+
 def party(name: str) -> Party:
     """The workload of this key, the host, or an address outside."""
     if name == "host":
@@ -81,8 +86,9 @@ def turned_on(name: str, scope: str, *, given: dict[str, str] | None = None) -> 
 
 @cache
 def _turned_on(name: str, scope: str, given: tuple[tuple[str, str], ...]) -> tuple[Policy, ...]:
-    entry, where = ENTRIES[name], read_scope(scope)
-    return parse(instantiate(entry, where, mode=Mode.ENFORCE, name=name, given=dict(given)), name)
+    where, file = read_scope(scope), f"{name}.yaml"
+    text = instantiate(entry_of(name), where, mode=Mode.ENFORCE, name=name, given=dict(given))
+    return parse(text, file)
 
 
 def answer(policies: tuple[Policy, ...], call: str) -> str:

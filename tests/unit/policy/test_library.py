@@ -10,10 +10,10 @@ from netwatch.model.errors import InvalidDocument, UsageError
 from netwatch.policy.document import parse
 from netwatch.policy.files import read_policies
 from netwatch.policy.ir import Mode
-from netwatch.policy.library import GOVERNS, Entry, instantiate, read_entry, read_scope
+from netwatch.policy.library import GOVERNS, instantiate, read_entry, read_scope
 from netwatch.policy.lint import lint
 
-from .shelf import ENTRIES, FILES, FOLDER, NEEDED, answer, turned_on
+from .shelf import FILES, FOLDER, NEEDED, answer, entry_of, turned_on
 
 FRAMEWORKS = (
     "CIS Docker Benchmark 1.6.0",
@@ -26,10 +26,11 @@ FRAMEWORKS = (
 OTHER_BASTION = {"bastion": "{role: monitoring}"}
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_a_policy_explains_itself(entry: Entry) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_a_policy_explains_itself(name: str) -> None:
     """Each text is a sentence or more, each standard has a name, a version and a place in it."""
-    assert entry.name in FILES and len(entry.title) <= 90
+    entry = entry_of(name)
+    assert entry.name == name and len(entry.title) <= 90
     for part in ("what", "why", "fix"):
         assert len(entry.texts[part]) > 60 and entry.texts[part].endswith("."), part
     for standard in entry.standards:
@@ -39,9 +40,10 @@ def test_a_policy_explains_itself(entry: Entry) -> None:
         assert parameter.meaning.endswith("."), parameter.name
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_a_file_of_the_library_decides_nothing_by_itself(entry: Entry) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_the_library_decides_nothing_by_itself(name: str) -> None:
     """Its documents are of one name, govern the same, and are in mode observe."""
+    entry = entry_of(name)
     assert {policy.mode for policy in entry.policies} == {Mode.OBSERVE}
     assert {policy.name for policy in entry.policies} == {entry.name}
     assert {policy.subject for policy in entry.policies} == {entry.subject}
@@ -51,10 +53,10 @@ def test_a_file_of_the_library_decides_nothing_by_itself(entry: Entry) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_turned_on_passes_check(name: str, labels: str) -> None:
     """No finding and no warning, in one namespace and in all."""
-    for where in ("shop", "all") if ENTRIES[name].anywhere else ("shop",):
+    for where in ("shop", "all") if entry_of(name).anywhere else ("shop",):
         scope = read_scope(where + (labels or ("/x=y" if "tenant" in name else "")))
         text = instantiate(
-            ENTRIES[name], scope, mode=Mode.STAGE, name="mine", given=NEEDED.get(name, {})
+            entry_of(name), scope, mode=Mode.STAGE, name="mine", given=NEEDED.get(name, {})
         )
         policies = parse(text, "mine.yaml")
         assert lint(policies, now=0) == ()
@@ -71,7 +73,7 @@ def test_the_folder_enforces_what_the_shop_does() -> None:
 
 def test_the_readme_of_the_library_lists_it() -> None:
     """One row each, in order, with its first line and its standards."""
-    rows = [f"| `{e.name}` | {e.title} | {'; '.join(e.standards)} |" for e in ENTRIES.values()]
+    rows = [f"| `{e.name}` | {e.title} | {'; '.join(e.standards)} |" for e in map(entry_of, FILES)]
     text = (FOLDER / "README.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("| `")] == rows
 
@@ -92,7 +94,7 @@ def test_the_readme_of_the_library_lists_it() -> None:
         ("env-isolation", "all", {"others": "!!python/object:os.system {}"}, "tags such as"),
         ("docker-api-deny", "all", {"ports": "1\n---\n2"}, "this is not YAML"),
         ("env-isolation", "all", {"others": "a=b\n---\na=c"}, "is not one value"),
-        ("db-tier-from-app-only", "shop", {"callers": "[" * 1000}, "nested deeper"),
+        ("db-tier-from-app-only", "shop", {"callers": "[" * 80}, "nested deeper"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from netwatch.cli.policy import policy as command
-from netwatch.model.errors import InvalidDocument
 from netwatch.policy.document import API_VERSIONS, documents_of, parse
 from netwatch.policy.fields import InvalidPolicies
 from netwatch.policy.nodes import Kind, Node, read_nodes
@@ -89,55 +88,6 @@ metadata: {name: default}
 spec: {subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}
 """
 """Every mapping that a document can have, most of them with every key."""
-NOT_STRUCTURE = {  # fmt: skip
-    "alias-bomb",
-    "anp-range-reversed",
-    "cnp-conflict",
-    "cnp-domain-deny",
-    "cnp-domain-wildcard",
-    "cnp-named-port-of-network",
-    "cnp-network-mapped",
-    "cnp-range-equal",
-    "cnp-range-reversed",
-    "control-character",
-    "except-outside",
-    "expires-day",
-    "expires-no-zone",
-    "hostile-whole-tag",
-    "hostile-whole-twice",
-    "k8s-end-port-before",
-    "k8s-exists-with-values",
-    "k8s-in-without-values",
-    "key-twice",
-    "merge-key",
-    "not-closed",
-    "not-yaml",
-    "deny-dns-name",
-    "peer-dns-name",
-    "peer-host-bits",
-    "peer-octal",
-    "peer-prefix-too-long",
-    "peer-zone",
-    "port-icmp",
-    "port-range-reversed",
-    "python-tag",
-    "scope-all-no-namespace",
-    "seg-because-colon",
-    "seg-brace-open",
-    "seg-expires-day",
-    "seg-merge-key",
-    "seg-mode-twice",
-    "seg-port-star-alias",
-    "seg-port-text-big",
-    "seg-port-twice",
-    "seg-quote-open",
-    "seg-tab",
-    "seg-tag-text",
-    "seg-term",
-    "stands-twice",
-    "too-deep",
-}
-"""Arithmetic, two places of one file, YAML itself, or what a network, name or time is."""
 
 
 def data(node: Node) -> Any:
@@ -169,32 +119,6 @@ def test_complete_documents_are_valid_to_both() -> None:
     assert {policy.kind for policy in parse(COMPLETE, "a.yaml")} == set(API_VERSIONS)
     for node in documents(COMPLETE):
         assert [error.message for error in VALIDATOR.iter_errors(data(node))] == []
-
-
-def test_every_shipped_policy_is_valid() -> None:
-    """`policies/` holds nothing that an editor would underline."""
-    files = sorted((ROOT / "policies").rglob("*.yaml"))
-    assert files
-    for file in files:
-        for node in documents(file.read_text()):
-            if data(node).get("kind") in API_VERSIONS:
-                assert VALIDATOR.is_valid(data(node)), file
-
-
-FOLDER = ROOT / "tests/golden/policy_errors"
-MISTAKES = sorted(f for f in FOLDER.glob("*.yaml") if not f.name.startswith("compose-"))
-
-
-@pytest.mark.parametrize("file", MISTAKES, ids=[file.stem for file in MISTAKES])
-def test_a_mistake_of_structure_fails_the_schema_too(file: Path) -> None:
-    """What remains needs arithmetic, names or two places, and is listed."""
-    try:
-        roots = read_nodes(file.read_text(), file.name)
-        found = [data(node) for root in roots for node in root.items or (root,)]
-    except InvalidDocument:
-        assert file.stem in NOT_STRUCTURE
-        return
-    assert all(map(VALIDATOR.is_valid, found)) == (file.stem in NOT_STRUCTURE)
 
 
 def test_what_the_schema_refuses_the_parser_refuses() -> None:
