@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import MISSING, field, fields, make_dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from ipaddress import IPv6Address
 from itertools import chain
@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from netwatch.capture.files import odd
 from netwatch.capture.files.frames import Ints
+from netwatch.capture.files.packets import Words
 from netwatch.capture.files.paths import Paths
 from netwatch.capture.files.payloads import Conversation
 from netwatch.capture.files.rows import Rows
 from netwatch.dissect.answer import Classified
-from netwatch.model.flow import Endpoint, Flow
+from netwatch.model.flow import Endpoint, Flow, Tunnel
 
 # The protocol numbers that are written by name (IANA "Protocol Numbers").
 PROTOCOLS = {
@@ -51,29 +52,24 @@ _PORTED = np.zeros(256, dtype=bool)
 _PORTED[[odd.TCP, odd.UDP, odd.DCCP, odd.SCTP, odd.UDPLITE]] = True
 _NOTHING = Classified()
 # Rows that are turned into plain Python numbers at a time.
-_BATCH = 1 << 13
+_BATCH = 1 << 12
 
 
-def _open(kind: type) -> Callable[..., Any]:
+def _open(kind: type) -> type[Any]:
     """A class of the same slots whose objects are not frozen yet.
 
     A frozen object sets each field through a function call; making it open and closing it
-    afterwards (`__class__`) takes a fifth of the time, which was half of what a flow costs.
+    afterwards (`__class__`) takes a fifth of the time, which was half of what a flow costs. With
+    only one of both methods Python would still call a function.
     """
-    return make_dataclass(
-        kind.__name__,
-        [
-            (each.name, each.type)
-            if each.default is MISSING
-            else (each.name, each.type, field(default=each.default))
-            for each in fields(kind)
-        ],
-        slots=True,
-        eq=False,
-    )
+    open_again = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    return type(kind.__name__, (kind,), {"__slots__": (), **open_again})
 
 
 _OPEN_FLOW, _OPEN_ENDPOINT = _open(Flow), _open(Endpoint)
+# What a capture says nothing of.
+_LIVE_FLOW = tuple(each.default for each in fields(Flow)[17:])
+_LIVE_ENDPOINT = tuple(each.default for each in fields(Endpoint)[2:])
 
 
 def flows(
@@ -103,9 +99,8 @@ def _batch(
     kinds = flags[client] | flags[server] << 8
     kinds |= (packets[client] > 0).astype(np.int64) << 16
     kinds |= (packets[server] > 0).astype(np.int64) << 17
-    wrapped = (rows["meta"] & _WRAPPED) != 0
-    made: Iterator[Any] = map(
-        _OPEN_FLOW,
+    vlan, tunnel = _wrapping(rows["meta"], sides, paths)
+    return _flows(
         ends[client].tolist(),
         ends[server].tolist(),
         _NAMES[number].tolist(),
@@ -116,24 +111,61 @@ def _batch(
         [answer.application for answer in answers],
         _SEEN[seen.astype(np.int64)].tolist(),
         [answer.encryption for answer in answers],
+        vlan,
+        tunnel,
     )
-    if wrapped.any():
-        made = _unwrapped(made, np.where(wrapped, rows["meta"], 0).tolist(), sides.tolist(), paths)
-    whole = list(made)
-    for flow in whole:
+
+
+def _wrapping(
+    metas: Words, sides: Ints, paths: Paths
+) -> tuple[list[tuple[int, ...]], list[tuple[Tunnel, ...]]]:
+    """The tags and tunnels that were around each flow."""
+    vlan: list[tuple[int, ...]] = [()] * len(metas)
+    tunnel: list[tuple[Tunnel, ...]] = [()] * len(metas)
+    wrapped = np.flatnonzero(metas & _WRAPPED)
+    each = (wrapped, metas[wrapped] & _WRAPPED, sides[wrapped])
+    for place, meta, side in zip(*(column.tolist() for column in each), strict=True):
+        vlan[place] = paths.vlan(meta)
+        tunnel[place] = paths.tunnel(meta, client_is_low=not side)
+    return vlan, tunnel
+
+
+def _flows(*columns: Iterable[Any]) -> list[Flow]:
+    """Flows of which the columns are the first fields."""
+    made, new = [], object.__new__
+    for row in zip(*columns, strict=True):
+        flow = new(_OPEN_FLOW)
+        (
+            flow.client,
+            flow.server,
+            flow.protocol,
+            flow.first_seen,
+            flow.last_seen,
+            flow.client_packets,
+            flow.server_packets,
+            flow.client_bytes,
+            flow.server_bytes,
+            flow.client_payload_bytes,
+            flow.server_payload_bytes,
+            flow.state,
+            flow.application,
+            flow.direction,
+            flow.encryption,
+            flow.vlan,
+            flow.tunnel,
+        ) = row
+        (
+            flow.connections,
+            flow.reporter,
+            flow.host,
+            flow.original,
+            flow.verdict,
+            flow.staged,
+            flow.link,
+        ) = _LIVE_FLOW
         flow.__class__ = Flow
-    return whole
-
-
-def _unwrapped(
-    made: Iterable[Any], metas: Iterable[int], sides: Iterable[int], paths: Paths
-) -> Iterator[Any]:
-    """The flows, with the tags and tunnels that were around them."""
-    for flow, meta, side in zip(made, metas, sides, strict=True):
-        if meta:
-            flow.vlan = paths.vlan(meta)
-            flow.tunnel = paths.tunnel(meta, client_is_low=not side) if meta >> 32 else ()
-        yield flow
+        made.append(flow)
+    return made
 
 
 def _clients(rows: Rows) -> tuple[Ints, npt.NDArray[np.bool_]]:
@@ -169,18 +201,25 @@ def _ends(rows: Rows, number: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
     different, place = np.unique(words, return_inverse=True)
     octets = (different >> 17).astype(">u4").view(np.uint8).reshape(-1, 4)
     texts = map(".".join, zip(*_OCTETS[octets.T].tolist(), strict=True))
-    made = list(map(_OPEN_ENDPOINT, texts, _numbers(different & 0x1FFFF)))
+    made = _endpoints(texts, _numbers(different & 0x1FFFF))
     objects = np.fromiter(made, dtype=object, count=len(made))
     ends[four] = objects[place.reshape(words.shape)]
     for side, name in enumerate(("low", "high")):
         halves = np.stack([rows[f"{name}_{half}"][~four] for half in (0, 1)], axis=1)
         texts = map(_address, halves.astype(">u8").view("V16").ravel().tolist())
-        six = list(map(_OPEN_ENDPOINT, texts, _numbers(ports[~four, side])))
-        ends[~four, side] = six
-        made += six
-    for end in made:
-        end.__class__ = Endpoint
+        ends[~four, side] = _endpoints(texts, _numbers(ports[~four, side]))
     return ends
+
+
+def _endpoints(texts: Iterable[str], numbers: Iterable[int | None]) -> list[Endpoint]:
+    made, new = [], object.__new__
+    for text, number in zip(texts, numbers, strict=True):
+        end = new(_OPEN_ENDPOINT)
+        end.address, end.port = text, number
+        end.workload, end.process, end.name, end.named_by = _LIVE_ENDPOINT
+        end.__class__ = Endpoint
+        made.append(end)
+    return made
 
 
 def _numbers(ports: Ints) -> list[int | None]:

@@ -38,9 +38,8 @@ class Frames:
     """Some frames in one buffer of uint8 (PADDING + ASIDE bytes longer than its content).
 
     `offset`, `captured`, `wire` (lengths in bytes), `when` (ns since the epoch) and `link` (link
-    type) have one number per frame, in the order of the file. `near` holds the first HEAD bytes of
-    each frame once more, from `head` on, one behind the other: what is looked at many times stays
-    in the cache like this.
+    type) have one number per frame, in the order of the file. `near` has a row per frame that ends
+    with its first HEAD bytes once more: what is looked at many times stays in the cache like this.
     """
 
     buffer: npt.NDArray[np.uint8]
@@ -50,7 +49,6 @@ class Frames:
     when: Ints
     link: Ints
     near: npt.NDArray[np.uint8]
-    head: Ints
     used: int = 0
 
     def put_aside(self, data: bytes) -> tuple[int, int]:
@@ -64,8 +62,13 @@ class Frames:
 
 
 def gathered(buffer: npt.NDArray[np.uint8], starts: Ints, width: int) -> npt.NDArray[np.uint8]:
-    """The `width` (at most PADDING) bytes from each start on, one row behind the other."""
+    """The `width` (at most PADDING) bytes from each start on, a row each."""
     shape = (len(buffer) - width,)
     view = np.ndarray(shape, dtype=f"V{width}", buffer=buffer.data, strides=(1,))
     found: npt.NDArray[np.uint8] = view[starts].view(np.uint8)
-    return found
+    return found.reshape(len(starts), width)
+
+
+def taken(rows: npt.NDArray[np.void], which: Ints) -> npt.NDArray[np.void]:
+    """These of the rows, in this order: as so many bytes, as numpy copies fields one by one."""
+    return rows.view(np.dtype((np.void, rows.itemsize)))[which].view(rows.dtype)

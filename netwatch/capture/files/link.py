@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from netwatch.capture.files.tunnels import (
     VLAN_TYPES,
 )
 
+Kinds = npt.NDArray[np.uint16]
+
 # Two tags are QinQ; those behind them are read one by one.
 VLANS = 2
 
@@ -26,107 +29,96 @@ _FAMILY_6 = (10, 24, 28, 30)
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Per frame: offset of the network header, its ethertype, and the VLAN tags as
-    `count << 24 | outer << 12 | inner`. `worth`: the ethertype may lead to IP.
+    """Per frame: where its network header starts, its ethertype, and the VLAN tags as
+    `count << 24 | outer << 12 | inner`.
     """
 
     start: f.Ints
-    kind: f.Ints
+    kind: Kinds
     vlan: f.Ints
-    worth: npt.NDArray[np.bool_]
+
+    def worth(self) -> npt.NDArray[np.bool_]:
+        """Whether the ethertype may lead to IP."""
+        return _WORTH[self.kind]
 
 
-def network(
-    buffer: npt.NDArray[np.uint8], offset: f.Ints, captured: f.Ints, link: f.Ints
-) -> Network:
-    """Read the link layer of all frames; a frame too short for it gets kind 0."""
-    vlan = np.zeros_like(offset)
+def network(near: npt.NDArray[np.uint8], captured: f.Ints, link: f.Ints) -> Network:
+    """Read the link layer of all frames, of which `near` has the first bytes, a row each; a frame
+    too short for it gets kind 0.
+    """
     first = int(link[0]) if len(link) else f.ETHERNET
     length = _HEADERS.get(first, -1)
     if length >= 0 and (link == first).all() and int(captured.min(initial=64)) >= max(length, 1):
         # Nearly all captures: frames of one kind, none of them cut off within this header.
-        start, kind = offset + length, _KINDS[first](buffer, offset)
+        start, kind = np.full(len(link), length, dtype=np.int64), _KINDS[first](near)
     else:
-        start, kind = _mixed(buffer, offset, captured, link)
-    _tags(buffer, start, kind, vlan, offset + captured)
-    return Network(start, kind, vlan, _WORTH[kind])
+        start, kind = _mixed(near, captured, link)
+    vlan = np.zeros_like(start)
+    if ((kind != IP4) & (kind != IP6)).any():
+        _tags(near, start, kind, vlan, captured)
+    return Network(start, kind, vlan)
 
 
-def _mixed(
-    buffer: npt.NDArray[np.uint8], offset: f.Ints, captured: f.Ints, link: f.Ints
-) -> tuple[f.Ints, f.Ints]:
-    start, kind = offset.copy(), np.zeros_like(offset)
+def _mixed(near: npt.NDArray[np.uint8], captured: f.Ints, link: f.Ints) -> tuple[f.Ints, Kinds]:
+    start, kind = np.zeros(len(link), dtype=np.int64), np.zeros(len(link), dtype=np.uint16)
     for each in np.unique(link).tolist():
         mine = np.flatnonzero(link == each)
         length = _HEADERS.get(each, -1)
         mine = mine[captured[mine] >= max(length, 1)]
         if length < 0 or not len(mine):
             continue
-        at = offset[mine]
-        start[mine] = at + length
-        kind[mine] = _KINDS[each](buffer, at)
+        start[mine] = length
+        kind[mine] = _KINDS[each](near[mine])
     return start, kind
 
 
 def _tags(
-    buffer: npt.NDArray[np.uint8], start: f.Ints, kind: f.Ints, vlan: f.Ints, end: f.Ints
+    near: npt.NDArray[np.uint8], start: f.Ints, kind: Kinds, vlan: f.Ints, captured: f.Ints
 ) -> None:
     for _ in range(VLANS):
-        tagged = np.flatnonzero(_TAGGED[kind] & (start + 4 <= end))
+        tagged = np.flatnonzero(_TAGGED[kind] & (start + 4 <= captured))
         if not len(tagged):
             return
         at = start[tagged]
-        before = vlan[tagged]
-        vlan[tagged] = (
-            ((before >> 24) + 1) << 24 | (before & 0xFFF) << 12 | _u16(buffer, at) & 0xFFF
+        tag, after = (
+            near[tagged, at + place].astype(np.int64) << 8 | near[tagged, at + place + 1]
+            for place in (0, 2)
         )
-        kind[tagged] = _u16(buffer, at + 2)
+        before = vlan[tagged]
+        vlan[tagged] = ((before >> 24) + 1) << 24 | (before & 0xFFF) << 12 | tag & 0xFFF
+        kind[tagged] = after
         start[tagged] += 4
 
 
-def _u16(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    pairs = np.ndarray((len(buffer) - 1,), ">u2", buffer=buffer.data, strides=(1,))
-    return pairs[at].astype(np.int64)
+def _type(at: int) -> Callable[[npt.NDArray[np.uint8]], Kinds]:
+    """An ethertype at a fixed place."""
+    return lambda near: near[:, at : at + 2].view(">u2")[:, 0].astype(np.uint16)
 
 
-def _ethernet(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    return _u16(buffer, at + 12)
+def _raw(near: npt.NDArray[np.uint8]) -> Kinds:
+    version = near[:, 0] >> 4
+    return _ip(version == 4, version == 6)
 
 
-def _cooked(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    return _u16(buffer, at + 14)
-
-
-def _cooked_2(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    return _u16(buffer, at)
-
-
-def _raw(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    version = buffer[at] >> 4
-    return np.where(version == 4, IP4, np.where(version == 6, IP6, 0)).astype(np.int64)
-
-
-def _null(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
+def _null(near: npt.NDArray[np.uint8]) -> Kinds:
     # The family is in the byte order of the host that captured: the end that is not zero counts.
-    family = buffer[at] | buffer[at + 3]
-    six = np.isin(family, _FAMILY_6)
-    return np.where(family == 2, IP4, np.where(six, IP6, 0)).astype(np.int64)
+    family = near[:, 0] | near[:, 3]
+    return _ip(family == 2, np.isin(family, _FAMILY_6))
 
 
-def _hdlc(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    return _u16(buffer, at + 2)
+def _ppp(at: int) -> Callable[[npt.NDArray[np.uint8]], Kinds]:
+    """PPP's protocol number at a fixed place."""
+    number_at = _type(at)
+
+    def kinds(near: npt.NDArray[np.uint8]) -> Kinds:
+        number = number_at(near)
+        return _ip(number == 0x21, number == 0x57)
+
+    return kinds
 
 
-def _ppp(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    return _protocol(_u16(buffer, at))
-
-
-def _ppp_hdlc(buffer: npt.NDArray[np.uint8], at: f.Ints) -> f.Ints:
-    return _protocol(_u16(buffer, at + 2))
-
-
-def _protocol(number: f.Ints) -> f.Ints:
-    return np.where(number == 0x21, IP4, np.where(number == 0x57, IP6, 0)).astype(np.int64)
+def _ip(four: npt.NDArray[np.bool_], six: npt.NDArray[np.bool_]) -> Kinds:
+    return np.where(four, IP4, np.where(six, IP6, 0)).astype(np.uint16)
 
 
 _TAGGED = np.zeros(65536, dtype=bool)
@@ -150,12 +142,12 @@ _HEADERS = {
     f.LOOP: 4,
 }
 _KINDS = {
-    f.PPP: _ppp,
-    f.PPP_HDLC: _ppp_hdlc,
-    f.HDLC: _hdlc,
-    f.ETHERNET: _ethernet,
-    f.COOKED: _cooked,
-    f.COOKED_2: _cooked_2,
+    f.PPP: _ppp(0),
+    f.PPP_HDLC: _ppp(2),
+    f.HDLC: _type(2),
+    f.ETHERNET: _type(12),
+    f.COOKED: _type(14),
+    f.COOKED_2: _type(0),
     f.RAW: _raw,
     f.RAW_BSD: _raw,
     f.RAW_OPENBSD: _raw,

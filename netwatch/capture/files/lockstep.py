@@ -27,8 +27,10 @@ _FAR = 140_000
 # A file where so many places show no record is not guessed at further.
 _MISSES = 8
 # Records in a row that must make sense.
-_CHAIN = 4
+_CHAIN = 2
 _STEPS = 16
+# The longest chains are walked to their ends one by one: a step of all costs as much as ten.
+_FEW = 8
 _HEADER = 16
 
 _Words = npt.NDArray[np.uint32]
@@ -99,28 +101,39 @@ def _walk(words: _Words, starts: Ints, end: int) -> Ints | None:
     """All chains in step, each to the start of the next; None if one misses it."""
     # The last record may be cut off, but its header must be there.
     goals = np.append(starts[1:], end - _HEADER + 1)
-    lengths = words[8:]
+    # What is walked is counted without headers: adding them to all steps at once is cheaper. They
+    # are PADDING bytes in all, so what is read of a step at the end is still the buffer's.
+    headers = _HEADER * np.arange(_STEPS + 1)[:, None]
+    lengths = [words[8 + passed :] for passed in headers[:-1, 0].tolist()]
     at, chains, goal = starts, np.arange(len(starts)), goals
     arrived = np.empty_like(goals)
     parts: list[Ints] = []
-    while len(at):
+    while len(at) > _FEW:
         walked = np.empty((_STEPS + 1, len(at)), dtype=np.int64)
         walked[0] = at
-        for here, after in pairwise(walked):
+        stop = np.full(len(at), end)
+        for (here, after), length in zip(pairwise(walked), lengths, strict=True):
             # Who arrived walks on into the next chain, and is cut off below.
-            after[:] = lengths[here]
+            after[:] = length[here]
             after += here
-            after += _HEADER
-            np.minimum(after, end, out=after)
+            np.minimum(after, stop, out=after)
+        walked += headers
         inside = walked < goal
         parts.append(walked[:-1][inside[:-1]])
         there = np.flatnonzero(~inside[-1])
         arrived[chains[there]] = walked[inside[:, there].sum(axis=0), there]
         left = np.flatnonzero(inside[-1])
         at, chains, goal = walked[-1, left], chains[left], goal[left]
+    for chain, place, last in zip(chains.tolist(), at.tolist(), goal.tolist(), strict=True):
+        rest = []
+        while place < last:
+            rest.append(place)
+            place += _HEADER + int(lengths[0][place])
+        arrived[chain] = place
+        parts.append(np.array(rest, dtype=np.int64))
     if (arrived[:-1] != goals[:-1]).any():
         return None
-    found = np.sort(np.concatenate(parts))
+    found = np.sort(np.concatenate(parts).astype(np.uint32)).astype(np.int64)
     # Each starts where the one before ends; the last may be cut off.
-    longest = max(int(np.diff(found).max(initial=0)) - _HEADER, int(lengths[found[-1]]))
+    longest = max(int(np.diff(found).max(initial=0)) - _HEADER, int(lengths[0][found[-1]]))
     return found if longest <= LONGEST else None

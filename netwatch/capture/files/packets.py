@@ -1,21 +1,22 @@
 """Frames to packets: addresses, ports, lengths and flags, one array each.
 
 Regular packets (IPv4 without options, IPv6 without extension headers, no fragment, TCP, UDP or
-ICMP with its whole header captured) are read by gathering one row of words each. All others go
-through `odd`, one by one, and end in the same arrays.
+ICMP with its whole header captured) are read by gathering their headers, and those field by field.
+All others go through `odd`, one by one, and end in the same arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from netwatch.capture.files import link, odd, overlays, tunnels
-from netwatch.capture.files.frames import Frames, Ints, gathered
+from netwatch.capture.files.frames import HEAD, Frames, Ints, gathered, taken
 
 Words = npt.NDArray[np.uint64]
 
@@ -43,16 +44,57 @@ class Packets:
     kept: Ints
     ordinal: Ints
 
-    def take(self, which: npt.NDArray[np.bool_]) -> Packets:
+    def take(self, which: Ints) -> Packets:
         """Some of them."""
         rest = (getattr(self, each.name)[which] for each in fields(self)[1:])
         return Packets(tuple(column[which] for column in self.key), *rest)
 
 
-_LOW_32, _LOW_16 = np.uint64(0xFFFFFFFF), np.uint64(0xFFFF)
-_PROTOCOL = np.uint64(0xFF << 48)
-# In the first word: version and header length, more fragments and the offset of this one.
-_SHAPE_4, _REGULAR_4 = np.uint64(0xFF00000000003FFF), np.uint64(0x45 << 56)
+# Both headers, of TCP up to its flags. UDP and ICMP are shorter; what tells echoes apart lies
+# where TCP has the first half of its sequence number.
+_TRANSPORT = [
+    ("source_port", ">u2"),
+    ("target_port", ">u2"),
+    ("seq", ">u4"),
+    ("ack", ">u4"),
+    ("offset", "u1"),
+    ("flags", "u1"),
+]
+_HEAD_4 = np.dtype(
+    [
+        ("shape", "u1"),
+        ("class", "u1"),
+        ("length", ">u2"),
+        ("id", ">u2"),
+        ("piece", ">u2"),
+        ("ttl", "u1"),
+        ("protocol", "u1"),
+        ("sum", ">u2"),
+        ("source", ">u4"),
+        ("target", ">u4"),
+        *_TRANSPORT,
+    ]
+)
+_HEAD_6 = np.dtype(
+    [
+        ("shape", "u1"),
+        ("class", "u1", 3),
+        ("length", ">u2"),
+        ("protocol", "u1"),
+        ("hops", "u1"),
+        ("source", ">u8", 2),
+        ("target", ">u8", 2),
+        *_TRANSPORT,
+    ]
+)
+_HEADS = {tunnels.IP4: _HEAD_4, tunnels.IP6: _HEAD_6}
+Heads = npt.NDArray[np.void]
+
+_IP4_PLAIN = 0x45
+# More fragments, and the offset of this one.
+_PIECE = 0x3FFF
+_SIXTEEN, _PROTOCOL = np.uint64(16), np.uint64(48)
+_LOW_16 = np.uint64(0xFFFF)
 _VERSION_4, _VERSION_6 = np.uint64(4 << 56), np.uint64(6 << 56)
 
 # By protocol number: the bytes of all headers that must be there; more than any packet has for
@@ -65,35 +107,33 @@ _NEEDED_6[[odd.TCP, odd.UDP, odd.ICMP6]] = 60, 48, 48
 _TUNNELS = np.zeros(65536, dtype=bool)
 _TUNNELS[list(tunnels.PORTS)] = True
 
-# Words of both headers, without options and what TCP has behind its flags.
-_COUNT = {tunnels.IP4: 5, tunnels.IP6: 7}
-
 _FLAGS = np.array([odd.flags(byte) for byte in range(256)], dtype=np.uint8)
 
 
 def packets(frames: Frames, first: int, last: int, memory: odd.Memory) -> list[Packets]:
     """Read frames `first` to `last` (not included): the packets of IPv4, and those of IPv6."""
     part = slice(first, last)
-    offset, captured = frames.offset[part], frames.captured[part]
-    head = frames.head[part]
-    near = link.network(frames.near, head, captured, frames.link[part])
-    where = replace(near, start=near.start + (offset - head))
-    remaining = offset + captured - where.start
+    near, captured = frames.near[part], frames.captured[part]
+    within = link.network(near[:, -HEAD:], captured, frames.link[part])
+    where = link.Network(frames.offset[part] + within.start, within.kind, within.vlan)
     # The length on the wire counts where the header's does not (segmentation offload).
-    wire = frames.wire[part] - (where.start - offset)
-    rest = where.worth & (remaining > 0)
+    remaining, wire = captured - within.start, frames.wire[part] - within.start
     parts: dict[int, list[Packets]] = {tunnels.IP4: [], tunnels.IP6: []}
+    row = near.shape[1]
+    begin = np.arange(row - HEAD, near.size, row) + within.start
     for kind, read in ((tunnels.IP4, _read_4), (tunnels.IP6, _read_6)):
         mine = np.flatnonzero(where.kind == kind)
         if len(mine):
-            words = _words(frames.near, near.start[mine], _COUNT[kind])
-            found = read(words, where, mine, remaining[mine], wire[mine])
+            heads = _heads(near.reshape(-1), begin.take(mine), kind)
+            parts[kind].append(read(heads, where, mine, remaining.take(mine), wire.take(mine)))
+    regular = [each.ordinal for each in chain.from_iterable(parts.values())]
+    if sum(map(len, regular)) < len(wire):
+        rest = where.worth() & (remaining > 0)
+        for ordinal in regular:
+            rest[ordinal] = False
+        for kind, found in _overlaid(frames.buffer, where, rest, (remaining, wire), memory):
             rest[found.ordinal] = False
             parts[kind].append(found)
-    for kind, found in _overlaid(frames.buffer, where, rest, (remaining, wire), memory):
-        rest[found.ordinal] = False
-        parts[kind].append(found)
-    if rest.any():
         singles = _odd(frames, where, rest, (remaining, wire), memory)
         for kind, rows in singles.items():
             parts[kind].append(_from_rows(rows))
@@ -121,7 +161,7 @@ def _overlaid(
     if not len(mine):
         return
     begin, remaining, wire = where.start[mine], lengths[0][mine], lengths[1][mine]
-    words = _words(buffer, begin, 7)
+    words = gathered(buffer, begin, 8 * 7).view(">u8").T.astype(np.uint64, order="C")
     found = overlays.overlays(words, begin, mine, remaining, wire)
     for kind, read in ((tunnels.IP4, _read_4), (tunnels.IP6, _read_6)):
         some = found.take(np.flatnonzero(found.kind == kind))
@@ -129,9 +169,9 @@ def _overlaid(
             continue
         start = where.start.copy()
         start[some.mine] = some.start
-        inner = link.Network(start, where.kind, np.zeros_like(start), where.worth)
-        words = _words(buffer, some.start, _COUNT[kind])
-        packets = read(words, inner, some.mine, some.remaining, some.wire)
+        inner = link.Network(start, where.kind, np.zeros_like(start))
+        heads = _heads(buffer, some.start, kind)
+        packets = read(heads, inner, some.mine, some.remaining, some.wire)
         if len(packets.ordinal):
             some = some.take(np.searchsorted(some.mine, packets.ordinal))
             vlan = where.vlan[packets.ordinal]
@@ -207,115 +247,124 @@ def _from_rows(rows: list[_Row]) -> Packets:
     )
 
 
-def _words(buffer: npt.NDArray[np.uint8], start: Ints, count: int) -> Words:
-    """The `count` words of 8 bytes from each start on, as `count` rows of numbers."""
-    rows = gathered(buffer, start, 8 * count).view(">u8").reshape(len(start), count)
-    return rows.T.astype(np.uint64, order="C")
+def _heads(buffer: npt.NDArray[np.uint8], start: Ints, kind: int) -> Heads:
+    """What may be both headers, from each start on."""
+    head = _HEADS[kind]
+    return gathered(buffer, start, head.itemsize).view(head)[:, 0]
 
 
-def _read_4(words: Words, where: link.Network, mine: Ints, remaining: Ints, wire: Ints) -> Packets:
-    length = _index(words[0] >> 32 & _LOW_16)
+def _read_4(heads: Heads, where: link.Network, mine: Ints, remaining: Ints, wire: Ints) -> Packets:
+    length = heads["length"].astype(np.int64)
     if not length.all():
         np.copyto(length, wire, where=length == 0)
-    needed = _NEEDED_4[_index(words[1] >> 48 & 0xFF)]
+    number = heads["protocol"].copy()
+    needed = _NEEDED_4.take(number)
     good = np.minimum(remaining, length) >= needed
-    good &= (words[0] & _SHAPE_4) == _REGULAR_4
+    good &= heads["shape"] == _IP4_PLAIN
+    good &= (heads["piece"] & _PIECE) == 0
     beyond = np.flatnonzero(length > wire)
     if len(beyond):
-        good[beyond] &= _sound(words[:, beyond])
-    # What may hold another packet is read one by one.
-    number = words[1] & _PROTOCOL
-    good &= ~(_TUNNELS[_index(words[2] & _LOW_16)] & (number == odd.UDP << 48))
+        good[beyond] &= _sound(taken(heads, beyond))
+    good[_tunnelled(heads, number)] = False
     if not good.all():
-        words, mine, needed = words[:, good], mine[good], needed[good]
-        remaining, length, number = remaining[good], length[good], number[good]
-    source = (words[1] & _LOW_32) << 16 | (words[2] >> 16) & _LOW_16
-    target = (words[2] >> 32) << 16 | words[2] & _LOW_16
-    flags, total = _headers(number, words[4], needed, length, 20)
-    control = np.flatnonzero(number == odd.ICMP << 48)
+        kept = np.flatnonzero(good)
+        heads, number, needed = taken(heads, kept), number[kept], needed[kept]
+        mine, remaining, length = mine[kept], remaining[kept], length[kept]
+    source, target = (
+        heads[end].astype(np.uint64) << _SIXTEEN | heads[f"{end}_port"].astype(np.uint64)
+        for end in ("source", "target")
+    )
+    flags, total = _headers(heads, number, needed, length, 20)
+    control = np.flatnonzero(number == odd.ICMP)
     if len(control):
-        kind, echo = (words[2][control] >> 24).astype(np.uint8), words[3][control] >> 48
-        ask = kind == 8
-        echo[~ask & (kind != 0)] = 0
+        echo, ask = _echo(taken(heads, control), 8, 0)
         source[control] = source[control] & ~_LOW_16 | echo
         target[control] = target[control] & ~_LOW_16 | echo
         flags[control] = np.where(ask, odd.OPENS, 0)
-    low, high = np.minimum(source, target), np.maximum(source, target)
-    meta = _VERSION_4 | number | where.vlan[mine].astype(np.uint64)
+    low = np.minimum(source, target)
     return Packets(
-        (low, high, meta),
+        (low, np.maximum(source, target), _meta(_VERSION_4, number, where.vlan, mine)),
         source == low,
         flags,
-        (words[3] >> 32).astype(np.uint32),
+        heads["seq"].astype(np.uint32),
         length,
-        *_extent(where.start[mine], total, length, remaining),
+        *_extent(where.start.take(mine), total, length, remaining),
         mine,
     )
 
 
-def _index(words: npt.NDArray[np.integer[Any]]) -> Ints:
-    """Small numbers as what numpy takes for an index, without a copy."""
-    return words.view(np.int64)
-
-
-def _sound(words: Words) -> npt.NDArray[np.bool_]:
-    """Whether the checksums of headers without options are right; `odd` says why it is asked."""
-    total = np.zeros(words.shape[1], dtype=np.uint64)
-    for word in (words[0], words[1], words[2] >> 32):
-        for shift in (0, 16, 32, 48):
-            total += word >> shift & _LOW_16
-    sound: npt.NDArray[np.bool_] = (total % _LOW_16 == 0) | (words[1] >> 32 & _LOW_16 == 0)
-    return sound
-
-
-def _read_6(words: Words, where: link.Network, mine: Ints, remaining: Ints, wire: Ints) -> Packets:
-    length = _index(words[0] >> 16 & _LOW_16) + 40
+def _read_6(heads: Heads, where: link.Network, mine: Ints, remaining: Ints, wire: Ints) -> Packets:
+    length = heads["length"].astype(np.int64) + 40
     np.copyto(length, wire, where=length == 40)
-    needed = _NEEDED_6[_index(words[0] >> 8 & 0xFF)]
-    good = (np.minimum(remaining, length) >= needed) & (words[0] >> 60 == 6)
-    good &= ~(_TUNNELS[_index(words[5] >> 32 & _LOW_16)] & ((words[0] >> 8 & 255) == odd.UDP))
+    number = heads["protocol"].copy()
+    needed = _NEEDED_6.take(number)
+    good = np.minimum(remaining, length) >= needed
+    good &= heads["shape"] >> 4 == 6
+    good[_tunnelled(heads, number)] = False
     if not good.all():
-        words, mine, needed = words[:, good], mine[good], needed[good]
-        remaining, length = remaining[good], length[good]
-    number = words[0] << 40 & _PROTOCOL
-    ports = words[5] >> 48, words[5] >> 32 & _LOW_16
-    flags, total = _headers(number, words[6] << 32, needed, length, 40)
-    control = np.flatnonzero(number == odd.ICMP6 << 48)
+        kept = np.flatnonzero(good)
+        heads, number, needed = taken(heads, kept), number[kept], needed[kept]
+        mine, remaining, length = mine[kept], remaining[kept], length[kept]
+    ports = [heads[f"{end}_port"].astype(np.uint64) for end in ("source", "target")]
+    flags, total = _headers(heads, number, needed, length, 40)
+    control = np.flatnonzero(number == odd.ICMP6)
     if len(control):
-        kind, echo = words[5][control] >> 56, words[5][control] >> 16 & _LOW_16
-        ask = kind == 128
-        echo[~ask & (kind != 129)] = 0
+        echo, ask = _echo(taken(heads, control), 128, 129)
         ports[0][control] = ports[1][control] = echo
         flags[control] = np.where(ask, odd.OPENS, 0)
+    source, target = (heads[end].astype(np.uint64).T for end in ("source", "target"))
     from_low = ports[0] <= ports[1]
-    for one, other in ((words[2], words[4]), (words[1], words[3])):
+    for one, other in ((source[1], target[1]), (source[0], target[0])):
         from_low = (one < other) | ((one == other) & from_low)
-    meta = _VERSION_6 | number | where.vlan[mine].astype(np.uint64)
     return Packets(
         (
-            np.where(from_low, words[1], words[3]),
-            np.where(from_low, words[2], words[4]),
-            np.where(from_low, words[3], words[1]),
-            np.where(from_low, words[4], words[2]),
-            np.where(from_low, ports[0] << 16 | ports[1], ports[1] << 16 | ports[0]),
-            meta,
+            *np.where(from_low, source, target),
+            *np.where(from_low, target, source),
+            np.where(from_low, ports[0] << _SIXTEEN | ports[1], ports[1] << _SIXTEEN | ports[0]),
+            _meta(_VERSION_6, number, where.vlan, mine),
         ),
         from_low,
         flags,
-        words[5].astype(np.uint32),
+        heads["seq"].astype(np.uint32),
         length,
-        *_extent(where.start[mine], total, length, remaining),
+        *_extent(where.start.take(mine), total, length, remaining),
         mine,
     )
 
 
+def _tunnelled(heads: Heads, number: npt.NDArray[np.uint8]) -> Ints:
+    """Those that may hold another packet, and are read one by one."""
+    datagrams = np.flatnonzero(number == odd.UDP)
+    return datagrams[_TUNNELS.take(heads["target_port"][datagrams])]
+
+
+def _sound(heads: Heads) -> npt.NDArray[np.bool_]:
+    """Whether the checksums of headers without options are right; `odd` says why it is asked."""
+    words = heads.view(">u2").reshape(len(heads), heads.itemsize // 2)[:, :10]
+    sound: npt.NDArray[np.bool_] = (words.sum(axis=1) % 0xFFFF == 0) | (heads["sum"] == 0)
+    return sound
+
+
+def _echo(heads: Heads, ask: int, answer: int) -> tuple[Words, npt.NDArray[np.bool_]]:
+    """What tells echoes apart, 0 for all else of ICMP; and which of them ask."""
+    kind = heads["source_port"] >> 8
+    echo = (heads["seq"] >> 16).astype(np.uint64)
+    echo[(kind != ask) & (kind != answer)] = 0
+    return echo, kind == ask
+
+
+def _meta(version: np.uint64, number: npt.NDArray[np.uint8], vlan: Ints, mine: Ints) -> Words:
+    meta: Words = number.astype(np.uint64) << _PROTOCOL | version
+    return meta | vlan.take(mine).astype(np.uint64) if vlan.any() else meta
+
+
 def _headers(
-    number: Words, word: Words, needed: Ints, length: Ints, network: int
+    heads: Heads, number: npt.NDArray[np.uint8], needed: Ints, length: Ints, network: int
 ) -> tuple[npt.NDArray[np.uint8], Ints]:
-    """Flags, and the length of all headers; `word` has those of TCP at its top."""
-    tcp = number == odd.TCP << 48
-    flags = _FLAGS[_index(word >> 48 & 0xFF)] * tcp
-    total = _index(word >> 58 & 0x3C) * tcp
+    """Flags, and the length of all headers."""
+    tcp = number == odd.TCP
+    flags = _FLAGS.take(heads["flags"]) * tcp
+    total = ((heads["offset"] >> 2 & 0x3C) * tcp).astype(np.int64)
     total += network
     # A data offset that can not be counts as the least and the most that can.
     np.maximum(total, needed, out=total)

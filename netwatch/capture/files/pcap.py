@@ -123,21 +123,17 @@ def _frames(
     header: int,
     unit: int,
 ) -> Frames:
-    row = header + HEAD
-    near = gathered(buffer, starts, row)
-    second, part, _, wire = (
-        np.ndarray((len(starts),), f"{order}u4", near.data, at, (row,)).astype(np.int64)
-        for at in (0, 4, 8, 12)
+    near = gathered(buffer, starts, header + HEAD)
+    second, part, wire = (
+        near[:, at : at + 4].view(f"{order}u4")[:, 0].astype(np.int64) for at in (0, 4, 12)
     )
     second *= 1_000_000_000
-    second += part * (1_000_000_000 // unit)
+    part *= 1_000_000_000 // unit
+    second += part
+    offset = starts + header
+    captured = np.empty_like(starts)
+    np.subtract(starts[1:], offset[:-1], out=captured[:-1])
+    captured[-1] = after - offset[-1]
     return Frames(
-        buffer,
-        starts + header,
-        np.diff(starts, append=after) - header,
-        wire,
-        second,
-        np.full(len(starts), link, dtype=np.int64),
-        near,
-        np.arange(header, len(near), row),
+        buffer, offset, captured, wire, second, np.broadcast_to(np.int64(link), len(starts)), near
     )

@@ -154,7 +154,5 @@ def _frames(data: bytes, found: list[_Record]) -> Frames:
     buffer[: len(data)] = np.frombuffer(data, dtype=np.uint8)
     buffer[len(data) : len(data) + PADDING] = 0
     columns = np.array(found, dtype=np.int64).T
-    near = gathered(buffer, columns[0], HEAD)
     offset, captured, wire, when, link = columns
-    head = np.arange(0, len(near), HEAD)
-    return Frames(buffer, offset, captured, wire, when, link, near, head)
+    return Frames(buffer, offset, captured, wire, when, link, gathered(buffer, offset, HEAD))

@@ -10,7 +10,7 @@ import numpy as np
 
 from netwatch.capture.files import odd, packed, pcap, pcapng
 from netwatch.capture.files.flows import flows
-from netwatch.capture.files.frames import Damaged, Frames
+from netwatch.capture.files.frames import Damaged, Frames, taken
 from netwatch.capture.files.packets import packets
 from netwatch.capture.files.payloads import Candidates, Conversations, candidates, joined
 from netwatch.capture.files.rows import (
@@ -22,7 +22,6 @@ from netwatch.capture.files.rows import (
     hashes,
     merge,
     share,
-    taken,
     together,
 )
 from netwatch.model.errors import NetwatchError
@@ -32,7 +31,8 @@ EVERY = range(SHARES)
 # Rows of a share that wait until they are merged into the table: merging costs the size of both.
 _PENDING = (1 << 16) // SHARES
 # glibc gives arrays back to the kernel as soon as they are freed, and each block pays for its
-# pages again, until one as large as this (its limit is 32 MiB) was freed once.
+# pages again, until one as large as this (its limit is 32 MiB) was freed once. The next one lies
+# where all others will, and numpy asks for large pages there.
 _KEPT = 31 << 20
 
 
@@ -40,6 +40,8 @@ _KEPT = 31 << 20
 class Reading:
     """What a capture held. `frames` counts all frames, `packets` those that were IP; `damage`
     says in words where reading stopped early, or is None.
+
+    `rows` are in the order of their first packets, of which no two are the same.
     """
 
     rows: Rows
@@ -62,14 +64,12 @@ class Reading:
 
     def ordinals(self) -> list[int]:
         """The number of each flow's first packet in the file, as `flows` comes."""
-        ordinals: list[int] = np.sort(self.rows["index"]).tolist()
+        ordinals: list[int] = self.rows["index"].tolist()
         return ordinals
 
     def flows(self) -> Iterator[Flow]:
         """The flows, in the order of their first packets."""
-        # No two flows have the same first packet.
-        rows = taken(self.rows, np.argsort(np.ascontiguousarray(self.rows["index"])))
-        return flows(rows, self.conversations.by_row(rows), self.memory.paths)
+        return flows(self.rows, self.conversations.by_row(self.rows), self.memory.paths)
 
 
 class Gathering:
@@ -121,10 +121,11 @@ def read(
     """Read a pcap or pcapng; raises NetwatchError if it is neither, or nothing in it can be read.
 
     `name` is what messages call it. Without `dissect` no payload is looked at: who, when and how
-    much, at three times the speed. Of connections only those of the shares `mine` are read. Memory
+    much, at four times the speed. Of connections only those of the shares `mine` are read. Memory
     grows with the number of flows, not of packets.
     """
-    np.empty(_KEPT, dtype=np.uint8)
+    for _ in range(2):
+        np.empty(_KEPT, dtype=np.uint8)
     gathered, damage = Gathering(dissect=dissect, mine=mine), None
     blocks: Iterator[Frames] | None = None
     while True:
@@ -169,13 +170,14 @@ def _block(
     chunks: list[Rows] = []
     found: list[Candidates] = []
     total = 0
-    wanted = np.isin(EVERY, mine)
+    wanted = np.zeros(SHARES, dtype=bool)
+    wanted[list(mine)] = True
     for first in range(0, len(frames.offset), CHUNK):
         last = min(first + CHUNK, len(frames.offset))
         for part in packets(frames, first, last, memory):
             mixed = hashes(part.key)
             if len(mine) < SHARES:
-                here = wanted[share(mixed)]
+                here = np.flatnonzero(wanted[share(mixed)])
                 part, mixed = part.take(here), mixed[here]
                 if not len(mixed):
                     continue
