@@ -1,4 +1,4 @@
-"""Which process holds a socket of this host: /proc/PID/net joined with /proc/PID/fd by inode.
+"""Which process holds a socket of this host: its table joined with /proc/PID/fd by inode.
 
 A connection that is over before anybody looks has no socket any more: its process stays unknown.
 Nothing is guessed; two sockets that fit are none. What is looked at in one round is bounded, so
@@ -7,20 +7,18 @@ that ten thousand connections a second cost no more than a few hundred.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from netwatch.agent import tables
+from netwatch.agent.tables import Socket
 from netwatch.model.flow import Process
 from netwatch.model.times import SECOND, passed
 
-LISTEN, UNCONNECTED = "0A", "07"  # as in listeners.py
-MAX_TABLE = 256 * 1024  # bytes of one table, about 1,700 sockets; what is behind is not found
 MAX_NAMESPACES = 16  # looked at in one round
 MAX_OPEN = 1_024  # descriptors looked at in one round, 3 us each
 MAX_PIDS = 65_536
@@ -35,16 +33,22 @@ Ends = tuple[str, int, str, int]  # local address and port, remote address and p
 class _Sockets:
     """The sockets of one network namespace: inodes by both ends, and by a bound port alone."""
 
-    pid: int
-    joined: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    joined: dict[tuple[str, bytes, int, bytes, int], int] = field(default_factory=dict)
     bound: dict[tuple[str, int], set[int]] = field(default_factory=dict)
 
 
 class Processes:
     """Remembers processes by namespace, and who held a socket, for one round after another."""
 
-    def __init__(self, proc: Path = Path("/proc"), passwd: Path = Path("/etc/passwd")) -> None:
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        passwd: Path = Path("/etc/passwd"),
+        *,
+        read: tables.Read = tables.held,
+    ) -> None:
         self._proc = proc
+        self._read = read
         self._passwd = passwd
         self._members: dict[int, list[int]] = {}
         self._now = self._counted = 0
@@ -69,10 +73,9 @@ class Processes:
         if sockets is None:
             return None
         local, port, remote, far = ends
-        for one, other in _spellings(local, remote):
-            inode = sockets.joined.get((protocol, f"{one}:{port:04X}", f"{other}:{far:04X}"))
-            if inode:
-                return self._owner(pid, inode)
+        inode = sockets.joined.get((protocol, _packed(local), port, _packed(remote), far))
+        if inode is not None:
+            return self._owner(pid, inode)
         return self.of_port(pid, protocol, port) if protocol == "udp" else None
 
     def of_port(self, pid: int, protocol: str, port: int) -> Process | None:
@@ -88,7 +91,7 @@ class Processes:
             if len(self._sockets) >= MAX_NAMESPACES:
                 self.unlooked += 1
                 return None
-            known = self._sockets[pid] = _read(self._proc, pid)
+            known = self._sockets[pid] = _noted(self._read(pid))
         return known
 
     def _owner(self, pid: int, inode: int) -> Process | None:
@@ -145,26 +148,17 @@ def _by_namespace(proc: Path) -> dict[int, list[int]]:
     return members
 
 
-def _read(proc: Path, pid: int) -> _Sockets:
-    sockets = _Sockets(pid)
-    for file, protocol in (("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")):
-        with suppress(OSError), (proc / str(pid) / "net" / file).open() as table:
-            _note(table.read(MAX_TABLE).splitlines()[1:], protocol, sockets)
-    return sockets
-
-
-def _note(lines: Iterable[str], protocol: str, sockets: _Sockets) -> None:
-    """Lines of proc(5): sl local remote state tx:rx tr:when retransmits uid timeout inode …"""
-    for line in lines:
-        columns = line.split(maxsplit=10)
-        if len(columns) < 10 or columns[9] == "0" or not columns[9].isdecimal():
-            continue  # TIME_WAIT belongs to nobody
-        local, remote, state, inode = columns[1], columns[2], columns[3], int(columns[9])
-        if state in (LISTEN, UNCONNECTED):
-            port = int(local.rpartition(":")[2], 16)
-            sockets.bound.setdefault((protocol, port), set()).add(inode)
+def _noted(found: Iterable[Socket]) -> _Sockets:
+    sockets = _Sockets()
+    for each in found:
+        if not each.inode:  # TIME_WAIT belongs to nobody
+            continue
+        if each.waits:
+            sockets.bound.setdefault((each.protocol, each.port), set()).add(each.inode)
         else:
-            sockets.joined[protocol, local, remote] = inode
+            ends = (each.local, each.port, each.remote, each.far)
+            sockets.joined[each.protocol, *ends] = each.inode
+    return sockets
 
 
 def _process(proc: Path, pid: int, users: dict[int, str]) -> Process | None:
@@ -192,21 +186,6 @@ def _users(passwd: Path) -> dict[int, str]:
     return found
 
 
-def _spellings(local: str, remote: str) -> tuple[tuple[str, str], ...]:
-    """Both addresses as the tables write them; IPv4 also as a socket of IPv6 shows it."""
-    return tuple(zip(_hexadecimal(local), _hexadecimal(remote), strict=False))
-
-
 @lru_cache(maxsize=4_096)
-def _hexadecimal(address: str) -> tuple[str, ...]:
-    packed = ipaddress.ip_address(address.partition("%")[0]).packed
-    if len(packed) == 4:
-        mapped = bytes(10) + b"\xff\xff" + packed
-        return _words(packed), _words(mapped)
-    return (_words(packed),)
-
-
-def _words(packed: bytes) -> str:
-    """Words of 32 bits in the order of the processor (net/ipv4/tcp_ipv4.c: get_tcp4_sock)."""
-    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
-    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+def _packed(address: str) -> bytes:
+    return tables.packed(address)

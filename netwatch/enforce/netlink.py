@@ -83,17 +83,23 @@ def dump(kind: int, family: int, body: bytes = b"") -> Iterator[bytes]:
         yield found[4:]
 
 
-def dump_raw(protocol: int, kind: int, body: bytes) -> Iterator[bytes]:
-    """The bodies that another netlink protocol answers to a dump."""
+def dump_raw(protocol: int, kind: int, body: bytes, *, strict: bool = False) -> Iterator[bytes]:
+    """The bodies that another netlink protocol answers to a dump.
+
+    None where the kernel does not know what is asked; if `strict`, that raises Refused.
+    """
     size = 16 + len(body)
-    yield from _dump(protocol, struct.pack("=IHHII", size, kind, DUMP | REQUEST, 1, 0) + body)
+    request = struct.pack("=IHHII", size, kind, DUMP | REQUEST, 1, 0) + body
+    yield from _dump(protocol, request, strict=strict)
 
 
-def _dump(protocol: int, request: bytes) -> Iterator[bytes]:
+def _dump(protocol: int, request: bytes, *, strict: bool = False) -> Iterator[bytes]:
     with connect(protocol) as link:
         link.send(request)
         while True:
             for found, body in _messages(link.recv(1 << 18)):
+                if found == ERROR and strict:
+                    raise Refused(-int(struct.unpack_from("=i", body)[0]), body)
                 if found in (DONE, ERROR):
                     return
                 yield body

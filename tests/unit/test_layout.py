@@ -81,6 +81,7 @@ TESTED_IN = {
         "enforce/compile enforce/ends enforce/layout enforce/reach enforce/regions enforce/sides "
         "enforce/walk enforce/beyond enforce/laying enforce/pairs enforce/grades"
     ),
+    "unit/agent/test_processes.py": "agent/tables",
     "unit/agent/test_breaches.py": "enforce/refused",
     "unit/agent/test_namebook.py": "enforce/named",
     "unit/enforce/test_conditions.py": "enforce/begun",

@@ -1,4 +1,4 @@
-"""What /proc/PID/net says about listeners."""
+"""Who of the sockets of a namespace is a listener."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from netwatch.agent.listeners import listening
+from netwatch.agent.tables import shown
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt uid\n"
 
 
 def line(local: str, state: str) -> str:
-    return f"   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0\n"
+    return f"   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 9 1\n"
 
 
 @pytest.mark.parametrize(
@@ -32,9 +33,9 @@ def test_listeners(tmp_path: Path, file: str, local: str, state: str, found: obj
     folder.mkdir(parents=True)
     (folder / file).write_text(HEAD + line(local, state))
 
-    assert listening(42, tmp_path) == found
+    assert listening(42, lambda pid: shown(pid, tmp_path)) == found
 
 
 def test_a_process_that_is_gone_listens_to_nothing(tmp_path: Path) -> None:
     """A workload may end between two looks."""
-    assert listening(42, tmp_path) == frozenset()
+    assert listening(42, lambda pid: shown(pid, tmp_path)) == frozenset()

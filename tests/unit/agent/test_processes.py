@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from netwatch.agent.processes import Processes
+from netwatch.agent.tables import shown
 from netwatch.model.flow import Process
 from netwatch.model.times import SECOND
 
@@ -63,7 +64,7 @@ def _row(line: str) -> str:
 
 @pytest.fixture
 def processes(proc: Path) -> Processes:
-    made = Processes(proc / "proc", proc / "passwd")
+    made = Processes(proc / "proc", proc / "passwd", read=lambda pid: shown(pid, proc / "proc"))
     made.begin(10 * SECOND)
     return made
 
@@ -100,7 +101,7 @@ def test_what_went_meanwhile_is_nobodys(processes: Processes) -> None:
 
 
 def test_a_round_reads_the_tables_once_and_the_next_one_anew(proc: Path) -> None:
-    made = Processes(proc / "proc", proc / "passwd")
+    made = Processes(proc / "proc", proc / "passwd", read=lambda pid: shown(pid, proc / "proc"))
     made.begin(10 * SECOND)
     assert made.of_port(10, "tcp", 80) == NGINX
     (proc / "proc" / "10" / "net" / "tcp").write_text(HEAD)
