@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from netwatch.agent import tables
-from netwatch.agent.tables import Socket
+from netwatch.enforce.sockdiag import Socket
 from netwatch.model.flow import Process
 from netwatch.model.times import SECOND, passed
 

@@ -3,46 +3,32 @@
 conntrack tracks only where some rule needs it. At the first activation it has met none of the live
 sessions: the next packet of TCP would be NEW without SYN, and dropped between isolated ends; an
 answer in UDP would be judged as a call of the server's. Those that the rules permit are entered
-beforehand as established, of UDP those with a connected socket (linux/sock_diag.h,
-linux/inet_diag.h; a window that nobody saw is not checked: IP_CT_TCP_FLAG_BE_LIBERAL).
+beforehand as established, of UDP those with a connected socket (a window that nobody saw is not
+checked: IP_CT_TCP_FLAG_BE_LIBERAL).
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import partial
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import NamedTuple
 
-from netwatch.enforce import netlink
+from netwatch.enforce import netlink, sockdiag
 from netwatch.enforce.ruleset import Ruleset
 from netwatch.enforce.walk import DENY, Packet, Walker
 from netwatch.kernel.namespaces import NamespaceMissing, inside, path_of_pid
 from netwatch.model.workload import Workload
 
-SOCK_DIAG, BY_FAMILY, DESTROY = 4, 20, 21
-ESTABLISHED, CLOSE, LISTEN = 1, 7, 10  # include/net/tcp_states.h; a UDP socket that only waits: 7
 NEW, TUPLE_ORIG, TUPLE_REPLY, STATUS, PROTOINFO, TIMEOUT = 0, 1, 2, 3, 4, 7
 SEEN = 0x2 | 0x4 | 0x8  # IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED
 LIBERAL = 0x08
 TRACKED_ESTABLISHED = 3  # TCP_CONNTRACK_ESTABLISHED
 # Defaults of nf_conntrack_tcp_timeout_established and nf_conntrack_udp_timeout_stream.
 LIFETIME_S = {"tcp": 432000, "udp": 120}
-_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
-_WAITING = {"tcp": LISTEN, "udp": CLOSE}
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
-
-
-class Socket(NamedTuple):
-    """One socket of a workload; a waiting one has no far end."""
-
-    address: str
-    port: int
-    far: str
-    far_port: int
 
 
 class Talk(NamedTuple):
@@ -76,29 +62,14 @@ def talks(workloads: Iterable[Workload]) -> set[Talk]:
 
 def _talks() -> set[Talk]:
     found = set()
-    for protocol, waiting in _WAITING.items():
-        served = {each.port for each in _sockets(protocol, waiting)}
-        for each in _sockets(protocol, ESTABLISHED):
-            if each.address == each.far or ip_address(each.far).is_loopback:
+    for protocol, waiting in sockdiag.WAITING.items():
+        served = {each.port for each, _ in sockdiag.sockets(protocol, 1 << waiting)}
+        for each, _ in sockdiag.sockets(protocol, 1 << sockdiag.ESTABLISHED):
+            ends = each.ends
+            if each.local == each.remote or ip_address(ends[2]).is_loopback:
                 continue
-            ends = each.address, each.port, each.far, each.far_port
             found.add(Talk(*(ends[2:] + ends[:2] if each.port in served else ends), protocol))
     return found
-
-
-def _sockets(protocol: str, state: int) -> Iterator[Socket]:
-    for family in _FAMILIES:
-        for body in netlink.dump_raw(SOCK_DIAG, BY_FAMILY, _wanted(family, protocol, state)):
-            near, far = struct.unpack_from("!HH", body, 4)
-            ends = body[8:24], body[24:40]
-            yield Socket(_address(ends[0], family), near, _address(ends[1], family), far)
-
-
-def _address(raw: bytes, family: int) -> str:
-    if family == socket.AF_INET:
-        return socket.inet_ntop(family, raw[:4])
-    parsed = IPv6Address(raw)
-    return str(parsed.ipv4_mapped or parsed)
 
 
 def permitted(ruleset: Ruleset, found: Iterable[Talk], host: Collection[str]) -> list[Talk]:
@@ -148,7 +119,7 @@ def _tuple(family: int, talk: Talk) -> bytes:
     )
     ports = netlink.nested(
         2,
-        netlink.attribute(1, bytes([_NUMBERS[talk.protocol]])),
+        netlink.attribute(1, bytes([sockdiag.NUMBERS[talk.protocol]])),
         netlink.attribute(2, struct.pack("!H", talk.client_port)),
         netlink.attribute(3, struct.pack("!H", talk.port)),
     )
@@ -174,26 +145,10 @@ def end(doomed: Collection[Talk], workloads: Iterable[Workload]) -> int:
 def _destroy(doomed: Collection[Talk]) -> int:
     """The sockets of these sessions in the calling thread's network namespace."""
     ended = 0
-    for protocol in sorted({talk.protocol for talk in doomed} & _NUMBERS.keys()):
+    for protocol in sorted({talk.protocol for talk in doomed} & sockdiag.WAITING.keys()):
         there = {tuple(talk[:4]) for talk in doomed if talk.protocol == protocol}
-        for family in _FAMILIES:
-            for body in netlink.dump_raw(
-                SOCK_DIAG, BY_FAMILY, _wanted(family, protocol, ESTABLISHED)
-            ):
-                near, far = struct.unpack_from("!HH", body, 4)
-                ends = _address(body[8:24], family), near, _address(body[24:40], family), far
-                if ends in there or ends[2:] + ends[:2] in there:
-                    asked = _only(family, protocol, body)
-                    ended += netlink.tell(SOCK_DIAG, DESTROY, asked) == 0
+        for each, only in sockdiag.sockets(protocol, 1 << sockdiag.ESTABLISHED):
+            ends = each.ends
+            if ends in there or ends[2:] + ends[:2] in there:
+                ended += sockdiag.destroy(only)
     return ended
-
-
-def _wanted(family: int, protocol: str, state: int) -> bytes:
-    """struct inet_diag_req_v2 for all sockets in that state."""
-    return struct.pack("=BBBBI", family, _NUMBERS[protocol], 0, 0, 1 << state) + bytes(48)
-
-
-def _only(family: int, protocol: str, body: bytes) -> bytes:
-    """The same for one socket: its inet_diag_sockid is what the dump told."""
-    head = struct.pack("=BBBBI", family, _NUMBERS[protocol], 0, 0, 0xFFFFFFFF)
-    return head + body[4:52]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from netwatch.agent.tables import Socket, held, packed, shown, waiting
+from netwatch.agent.tables import held, packed, shown, waiting
+from netwatch.enforce.sockdiag import Socket
 from netwatch.kernel.commands import check, run
 from netwatch.kernel.namespaces import inside, path_of_name
 

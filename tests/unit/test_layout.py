@@ -32,7 +32,7 @@ TESTED_IN = {
     "netns/test_denials.py": "cli/denials",
     "netns/test_enforce.py": (
         "cli/host enforce/confirm enforce/host enforce/kernel enforce/netlink enforce/sessions "
-        "enforce/ipset enforce/sockets enforce/bridging"
+        "enforce/ipset enforce/sockets enforce/sockdiag enforce/bridging"
     ),
     "netns/test_enforce_inside.py": "enforce/indoors",
     "netns/test_draining.py": "enforce/draining",
