@@ -37,7 +37,7 @@ log = logging.getLogger("netwatch.agent")
 
 SETTLE_S = 0.1  # after the last change the rules are read back: that takes 20 ms of two programs
 SWITCH_S = 0.0005  # a thread of the source that a container waits for gets its turn so soon
-LISTENERS_EVERY = 5  # ticks; to ask for those of 200 workloads takes about 50 ms
+LISTENERS_EVERY = 5  # ticks; to ask for those of 200 workloads takes about 90 ms
 
 
 class Uplink(Protocol):

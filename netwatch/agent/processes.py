@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from netwatch.agent import tables
@@ -73,7 +72,9 @@ class Processes:
         if sockets is None:
             return None
         local, port, remote, far = ends
-        inode = sockets.joined.get((protocol, _packed(local), port, _packed(remote), far))
+        inode = sockets.joined.get(
+            (protocol, tables.packed(local), port, tables.packed(remote), far)
+        )
         if inode is not None:
             return self._owner(pid, inode)
         return self.of_port(pid, protocol, port) if protocol == "udp" else None
@@ -184,8 +185,3 @@ def _users(passwd: Path) -> dict[int, str]:
             if len(columns) > 2 and columns[2].isdecimal():
                 found.setdefault(int(columns[2]), columns[0])
     return found
-
-
-@lru_cache(maxsize=4_096)
-def _packed(address: str) -> bytes:
-    return tables.packed(address)

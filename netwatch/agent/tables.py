@@ -12,7 +12,7 @@ import ipaddress
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from functools import lru_cache
 from pathlib import Path
 
 from netwatch.enforce import sockdiag
@@ -20,8 +20,9 @@ from netwatch.enforce.sockdiag import EVERY, NEW_SYN_RECV, SYN_RECV, TIME_WAIT, 
 from netwatch.kernel.namespaces import inside, path_of_pid
 from netwatch.model.errors import NetwatchError
 
-MOST = 2_048  # sockets of one protocol; what is behind is not found
-MAX_BYTES = 256 * 1024  # of a table in /proc: about 1,700 sockets
+# Sockets of a table (one protocol and family), 160 bytes each in /proc; more are not found. Who
+# waits for others is asked for seldom, and decides who is the server.
+MOST_HELD, MOST_WAITING = 1_700, 25_000
 
 _OVER = 1 << SYN_RECV | 1 << TIME_WAIT | 1 << NEW_SYN_RECV  # or not yet anybody's
 _HELD = {"tcp": EVERY & ~_OVER, "udp": EVERY}
@@ -33,41 +34,44 @@ Read = Callable[[int], list[Socket]]
 
 def held(pid: int) -> list[Socket]:
     """All sockets of the namespace that `pid` lives in; none if it is gone."""
-    told = _asked(pid, _HELD)
+    told = _asked(pid, _HELD, MOST_HELD)
     return shown(pid) if told is None else told
 
 
 def waiting(pid: int) -> list[Socket]:
     """Those of them that wait for others."""
-    told = _asked(pid, _WAITING)
-    return [each for each in shown(pid) if each.waits] if told is None else told
+    told = _asked(pid, _WAITING, MOST_WAITING)
+    if told is not None:
+        return told
+    return [each for each in shown(pid, most=MOST_WAITING) if each.waits]
 
 
-def shown(pid: int, proc: Path = Path("/proc")) -> list[Socket]:
+def shown(pid: int, proc: Path = Path("/proc"), *, most: int = MOST_HELD) -> list[Socket]:
     """What `held` gives, by the files of proc(5): sl local remote state tx:rx tr:when …"""
     found: list[Socket] = []
     for file, protocol in _FILES.items():
         with suppress(OSError), (proc / str(pid) / "net" / file).open() as table:
-            for line in table.read(MAX_BYTES).splitlines()[1:]:
+            for line in table.read(160 * most).splitlines()[1:]:
                 columns = line.split(maxsplit=10)
                 if len(columns) > 9 and columns[9].isdecimal():
                     found.append(_parsed(protocol, columns))
     return found
 
 
+@lru_cache(maxsize=4_096)
 def packed(address: str) -> bytes:
     """An address as sockets have it here; a zone is left out."""
     return plain(ipaddress.ip_address(address.partition("%")[0]).packed)
 
 
-def _asked(pid: int, states: Mapping[str, int]) -> list[Socket] | None:
+def _asked(pid: int, states: Mapping[str, int], most: int) -> list[Socket] | None:
     """What the kernel tells of sockets in these states; None if it may not be asked there."""
 
     def dumped() -> list[Socket]:
         return [
             each
             for protocol, mask in states.items()
-            for each, _ in islice(sockdiag.sockets(protocol, mask, strict=True), MOST)
+            for each, _ in sockdiag.sockets(protocol, mask, strict=True, most=most)
         ]
 
     try:

@@ -268,12 +268,20 @@ RECEIVER = (
 )
 
 
-def _list(name: str, summary: str, view: Any, parameters: tuple[Parameter, ...] = ()) -> Route:
+GAPS = (("gaps", "[Gap]"),)
+
+
+def _list(
+    name: str,
+    summary: str,
+    view: Any,
+    parameters: tuple[Parameter, ...] = (),
+    *,
+    more: tuple[tuple[str, str], ...] = (),
+) -> Route:
     schema = {"deliveries": "Delivery"}.get(name, name[:-1].capitalize())
-    gives = [(name, f"[{schema}]"), ("next", "Cursor"), ("losses", "Losses")]
-    if name in ("edges", "flows"):
-        gives.append(("gaps", "[Gap]"))
-    return Route("GET", f"/{name}", f"list_{name}", summary, view, tuple(gives), parameters)
+    gives = ((name, f"[{schema}]"), ("next", "Cursor"), ("losses", "Losses"), *more)
+    return Route("GET", f"/{name}", f"list_{name}", summary, view, gives, parameters)
 
 
 ROUTES = (
@@ -286,8 +294,8 @@ ROUTES = (
         list_workloads,
         (HOST, NAMESPACE, *PAGED),
     ),
-    _list("edges", "Who talks to whom.", list_edges, EDGE_FILTERS),
-    _list("flows", "Conversations, newest first.", list_flows, FLOW_FILTERS),
+    _list("edges", "Who talks to whom.", list_edges, EDGE_FILTERS, more=GAPS),
+    _list("flows", "Conversations, newest first.", list_flows, FLOW_FILTERS, more=GAPS),
     Route(
         "GET",
         "/flows/export",

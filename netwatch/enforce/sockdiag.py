@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
+from itertools import islice
 from typing import NamedTuple
 
 from netwatch.enforce import netlink
@@ -48,14 +49,18 @@ class Socket(NamedTuple):
         return str(ip_address(self.local)), self.port, str(ip_address(self.remote)), self.far
 
 
-def sockets(protocol: str, states: int, *, strict: bool = False) -> Iterator[tuple[Socket, bytes]]:
-    """Those of tcp or udp in these states (a bit each), with what means one of them and no other.
+def sockets(
+    protocol: str, states: int, *, strict: bool = False, most: int | None = None
+) -> Iterator[tuple[Socket, bytes]]:
+    """Those of tcp or udp in these states (a bit each), with what means one of them and no other;
+    of each family at `most` so many.
 
     None where the kernel has no sock_diag; if `strict`, that raises netlink.Refused.
     """
     for family, width in _FAMILIES.items():
         wanted = _request(family, protocol, states) + bytes(48)
-        for body in netlink.dump_raw(_SOCK_DIAG, _BY_FAMILY, wanted, strict=strict):
+        dumped = netlink.dump_raw(_SOCK_DIAG, _BY_FAMILY, wanted, strict=strict)
+        for body in islice(dumped, most):
             state, port, far, local, remote = _TOLD.unpack_from(body)
             (inode,) = struct.unpack_from("=I", body, _INODE_AT)
             ends = plain(local[:width]), port, plain(remote[:width]), far

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from netwatch.agent.tables import held, packed, shown, waiting
-from netwatch.enforce.sockdiag import Socket
+from netwatch.enforce.sockdiag import EVERY, Socket, sockets
 from netwatch.kernel.commands import check, run
-from netwatch.kernel.namespaces import inside, path_of_name
+from netwatch.kernel.namespaces import inside, path_of_name, path_of_pid
 
 pytestmark = pytest.mark.netns
 
@@ -93,6 +93,12 @@ def test_both_ways_tell_the_same_sockets(pid: int) -> None:
 def test_only_who_waits_is_told_as_waiting(pid: int) -> None:
     assert {(s.protocol, s.port) for s in waiting(pid)} == {("tcp", 80), ("tcp", 81), ("udp", 53)}
     assert set(waiting(pid)) == {each for each in shown(pid) if each.waits}
+
+
+def test_many_sockets_of_one_family_hide_none_of_the_other(pid: int) -> None:
+    """What is bounded is bounded for each: else a thousand of IPv4 would be all that is seen."""
+    told = inside(path_of_pid(pid), lambda: [s for s, _ in sockets("udp", EVERY, most=1)])
+    assert sorted(len(each.local) for each in told) == [4, 16]
 
 
 def test_whoever_may_not_enter_reads_the_tables(pid: int) -> None:
